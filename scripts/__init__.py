@@ -1,0 +1,1 @@
+"""The commands of `stereo-tr`, one file each: parse, call, print."""

@@ -1,0 +1,41 @@
+"""The `stereo-tr` command: `stereo-tr COMMAND ...` runs scripts/COMMAND.py.
+
+    stereo-tr --help
+    stereo-tr estimate --help
+
+Tests  tests/scripts/test_main.py
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "estimate": "a disparity map from two rectified photographs",
+    "train": "train a model, or go on with a run that was stopped",
+    "evaluate": "score a model on pairs with known disparity",
+    "scenes": "write generated training scenes as pictures to look at",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `stereo-tr`; a command is imported only when it is asked for."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in COMMANDS:
+        importlib.import_module(f"stereo_tr.scripts.{name}").main(rest)
+    elif name in ("-h", "--help"):
+        listing = "\n".join(f"  {command:<10} {what}" for command, what in COMMANDS.items())
+        print(f"usage: stereo-tr COMMAND [options]\n\n{listing}\n")
+        print("stereo-tr COMMAND --help tells more; stereo-tr --version the version")
+    elif name == "--version":
+        print(importlib.import_module("stereo_tr").__version__)
+    else:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        print(f"stereo-tr: unknown command {name!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Blocks: attention or a feed-forward in a residual branch, with the place of the norm as a choice.
+
+A transformer block is a sequence of `Residual` branches over maps [B, H, W, C]; a branch is a
+`LayoutAttention` (who meets whom) or a `FeedForward`.
+
+Letters  B maps, H W size of a map in tokens, C channels
+Source   post-norm: Vaswani et al. 2017; pre-norm: https://arxiv.org/abs/2002.04745; norm on the
+         branch: Swin V2, https://arxiv.org/abs/2111.09883; layer scale: CaiT; drop path: https://arxiv.org/abs/1603.09382
+Tests    tests/attention/test_blocks.py: torch.nn.TransformerEncoderLayer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .attend import Attention
+from .layouts import Layout
+
+NormPlacement = Literal["pre", "post", "branch"]
+
+
+class LayoutAttention(nn.Module):
+    """Attention among the tokens that a layout brings together."""
+
+    def __init__(self, layout: Layout, attention: Attention) -> None:
+        super().__init__()
+        self.layout = layout
+        self.attention = attention
+
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+        """Split the map, attend, merge."""
+        _, height, width, _ = x.shape
+        tokens, context = self.layout.split(x), self.layout.context(x)
+        mask = self.layout.mask(height, width, x.device)
+        if mask is not None and mask.shape[0] > 1:  # one mask a window; every map has them all
+            mask = mask.repeat(tokens.shape[0] // mask.shape[0], 1, 1)
+        if mask is not None:
+            mask = mask[:, None]  # the same for every head
+        attended = self.attention(tokens, context, mask=mask).tokens
+        return self.layout.merge(attended, height, width)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between, for every token alone.
+
+    With `gated`, the activation of one half multiplies the other (GeGLU). With `mixing`, a
+    depthwise convolution of that (odd) size lets neighbouring tokens talk between the two layers,
+    which also tells them where they stand.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        activation: Callable[[], nn.Module] = nn.GELU,
+        *,
+        gated: bool = False,
+        mixing: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.widen = nn.Linear(channels, hidden * (2 if gated else 1))
+        self.mix = (
+            nn.Conv2d(hidden, hidden, mixing, padding=mixing // 2, groups=hidden)
+            if mixing
+            else None
+        )
+        self.activation = activation()
+        self.gated = gated
+        self.narrow = nn.Linear(hidden, channels)
+
+    def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        """Widen, (mix,) activate, narrow."""
+        x = self.widen(x)
+        gate = None
+        if self.gated:
+            x, gate = x.chunk(2, dim=-1)
+        if self.mix is not None:
+            x = self.mix(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = self.activation(x)
+        return self.narrow(x if gate is None else x * gate)
+
+
+class Residual(nn.Module):
+    """x plus a branch of x.
+
+    norm "pre": x + branch(norm(x)); "post": norm(x + branch(x)); "branch": x + norm(branch(x)).
+    `layer_scale` starts a learned factor for each channel of the branch at that value; `drop_path`
+    is the probability, in training, that a sample skips the branch.
+    """
+
+    def __init__(
+        self,
+        branch: nn.Module,
+        channels: int,
+        *,
+        norm: NormPlacement = "pre",
+        make_norm: Callable[[int], nn.Module] = nn.LayerNorm,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if norm not in ("pre", "post", "branch"):
+            raise ValueError(f"norm={norm!r}; allowed are 'pre', 'post' and 'branch'")
+        self.branch = branch
+        self.norm = make_norm(channels)
+        self.placement = norm
+        self.scale = (
+            None if layer_scale is None else nn.Parameter(torch.full((channels,), layer_scale))
+        )
+        self.drop_path = drop_path
+
+    def forward(self, x: Float[Tensor, "B *rest C"]) -> Float[Tensor, "B *rest C"]:
+        """Add the branch."""
+        branch = self.branch(self.norm(x) if self.placement == "pre" else x)
+        if self.placement == "branch":
+            branch = self.norm(branch)
+        if self.scale is not None:
+            branch = branch * self.scale
+        if self.drop_path and self.training:
+            keep = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.drop_path
+            branch = branch * keep / (1 - self.drop_path)
+        return self.norm(x + branch) if self.placement == "post" else x + branch

@@ -1,0 +1,181 @@
+"""Two photographs in, a disparity map out: the models of this package, for people with pictures.
+
+    matcher = StereoMatcher.from_pretrained()
+    result = matcher("left.png", "right.png")
+    result.disparity                               # float32 [H, W], pixels
+
+Letters  B batch, H W image height and width in pixels
+Tests    tests/test_matcher.py
+"""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Shaped
+from torch import Tensor, nn
+
+from .datasets.files import read_image
+from .pretrained import create_model, load_weights, model_from_weights, packaged_weights
+from .swapped import look_swapped
+
+DEFAULT_MODEL = "cstr_small"
+SMALLEST_SIDE = 16
+"""pixels: below this nothing is left of an image at the strides that models match at"""
+
+
+class SwappedViewsWarning(UserWarning):
+    """The left and the right view seem to be exchanged; the disparity then means nothing."""
+
+
+class StereoResult(NamedTuple):
+    """What was found for every pixel of the left view."""
+
+    disparity: Float32[np.ndarray, "H W"]
+    """pixels, >= 0: left (x, y) is seen at right (x - disparity, y); known everywhere"""
+    occlusion: Float32[np.ndarray, "H W"]
+    """probability in [0, 1] that the right camera doesn't see the point"""
+    confidence: Float32[np.ndarray, "H W"]
+    """in [0, 1]: how far to trust the disparity; each model says what it means by that"""
+
+
+class StereoMatcher:
+    """A stereo model with the reading, checking and converting of pictures around it."""
+
+    def __init__(self, model: nn.Module, device: str | torch.device = "cpu") -> None:
+        """Take `model` (it goes to `device`, and into eval mode).
+
+        Raises ValueError where `device` can't be used.
+        """
+        self.device = _usable(device)
+        self.model = model.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        weights: str | Path | None = None,
+        model: str | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "StereoMatcher":
+        """A matcher with trained weights; by default the packaged ones of `cstr_small`.
+
+        `weights` is a file or a packaged name. `model` names the model where the file doesn't (a
+        published checkpoint); alone it asks for that model's packaged weights. Raises ValueError
+        for an unknown name or weights of another model, FileNotFoundError for a missing file.
+        """
+        device = _usable(device)  # before weights are read for nothing
+        if weights is None:
+            weights = packaged_weights(model or DEFAULT_MODEL)
+        if model is None:
+            return cls(model_from_weights(weights), device)
+        network = create_model(model)
+        load_weights(network, weights)
+        return cls(network, device)
+
+    def __call__(
+        self, left: str | Path | np.ndarray, right: str | Path | np.ndarray
+    ) -> StereoResult:
+        """Match a rectified pair of any size from 16x16 px on.
+
+        Views are files (see `read_image`) or arrays [H, W], [H, W, 1], RGB [H, W, 3] or RGBA
+        [H, W, 4], alpha ignored: uint8, uint16 that spans 0 to 65535, or float in [0, 1]. Raises
+        ValueError for other arrays or views of different size, FileNotFoundError, and MemoryError
+        where the device is too small. Warns with SwappedViewsWarning where left and right look
+        exchanged.
+        """
+        views = prepare_views(left, right)
+        if look_swapped(*views):
+            warnings.warn(
+                f"{_name(left, 'left')} and {_name(right, 'right')} look swapped: points lie "
+                "further right in the second view. The left view comes first; this disparity is "
+                "not to be trusted",
+                SwappedViewsWarning,
+                stacklevel=2,
+            )
+        try:
+            with torch.inference_mode():
+                output = self.model(*(view[None].to(self.device) for view in views))
+        except RuntimeError as error:  # how torch says it, on every device
+            if "out of memory" in str(error) or "can't allocate memory" in str(error):
+                height, width = views[0].shape[1:]
+                raise MemoryError(
+                    f"{_name(left, 'left')}: {width}x{height} px don't fit into the memory "
+                    f"of {self.device}; use a smaller image or another device"
+                ) from error
+            raise
+        return StereoResult(*(_to_numpy(map_) for map_ in output[:3]))
+
+
+def prepare_views(
+    left: str | Path | np.ndarray, right: str | Path | np.ndarray
+) -> tuple[Float[Tensor, "3 H W"], Float[Tensor, "3 H W"]]:
+    """Read, check and convert what `StereoMatcher` takes, without matching it.
+
+    Returns RGB in [0, 1]; raises what `StereoMatcher` raises for bad input.
+    """
+    names = _name(left, "left"), _name(right, "right")
+    views = _prepare(left, names[0]), _prepare(right, names[1])
+    (height, width), (right_height, right_width) = (view.shape[1:] for view in views)
+    if (height, width) != (right_height, right_width):
+        raise ValueError(
+            f"{names[0]} has {width}x{height} px and {names[1]} {right_width}x{right_height}; "
+            "the views of a rectified pair have the same size"
+        )
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(
+            f"{names[0]} has {width}x{height} px; "
+            f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed"
+        )
+    return views
+
+
+def _name(view: str | Path | np.ndarray, side: str) -> str:
+    return str(view) if isinstance(view, str | Path) else f"the {side} view"
+
+
+def _prepare(view: str | Path | np.ndarray, name: str) -> Float[Tensor, "3 H W"]:
+    if isinstance(view, str | Path):
+        view = read_image(view)
+    if not isinstance(view, np.ndarray):
+        raise TypeError(f"{name} is a {type(view).__name__}; give a path or a NumPy array")
+    if view.ndim == 2:
+        view = view[..., None]
+    if view.ndim != 3 or view.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            f"{name} has shape {view.shape}; allowed are [H, W], [H, W, 1], [H, W, 3], [H, W, 4]"
+        )
+    image = torch.from_numpy(_unit_range(view[..., :3], name)).permute(2, 0, 1)
+    return image.expand(3, -1, -1).contiguous()
+
+
+def _unit_range(view: Shaped[np.ndarray, "H W C"], name: str) -> Float32[np.ndarray, "H W C"]:
+    """Float32 in [0, 1], a copy, in rows that torch can read."""
+    if view.dtype in (np.uint8, np.uint16):
+        return view.astype(np.float32) / np.float32(np.iinfo(view.dtype).max)
+    if not np.issubdtype(view.dtype, np.floating):
+        raise ValueError(f"{name} is {view.dtype}; allowed are uint8, uint16 and float in [0, 1]")
+    if view.size and not (view.min() >= 0 and view.max() <= 1):  # NaN fails too
+        raise ValueError(
+            f"{name} holds {view.min():g} to {view.max():g}; a float view spans [0, 1]. Divide it "
+            "by its largest possible value, or give uint8 or uint16"
+        )
+    return np.ascontiguousarray(view, dtype=np.float32)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu"]
+        here += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        here += ["mps"] * torch.backends.mps.is_available()
+        raise ValueError(
+            f"device {str(device)!r} can't be used; this machine has {', '.join(here)}"
+        ) from error
+    return torch.device(device)
+
+
+def _to_numpy(map_: Float[Tensor, "1 H W"]) -> Float32[np.ndarray, "H W"]:
+    return map_[0].float().cpu().numpy()

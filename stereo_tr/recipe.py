@@ -1,0 +1,262 @@
+"""How a model is trained: the settings, which are also the help text, and what follows from them.
+
+A recipe is a frozen `TrainingSettings`. What isn't given comes from its preset; the filled recipe is
+stored in every checkpoint. On resuming, four kinds of setting behave differently:
+
+    where and how     out, resume, export, minutes, device, workers, precision, compile, log_every,
+                      save_minutes: always those of the command at hand, never stored
+    may be changed    steps, learning_rate, schedule, warmup, validate_every, validate_pairs:
+                      the stored value unless another one is given
+    fixed             everything else: giving another value than the stored one is an error
+    preset            only says what an unstated setting of a new run is
+
+Source  published recipe: github.com/guoyu-qing/CSTR (AdamW, 1e-4, weight decay 1e-4, clip 0.1,
+        twice the rate for names containing "regression", 0.99 an epoch)
+Tests   tests/test_training.py
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+FLYING_THINGS = 22_390
+"""training pairs of FlyingThings3D: an epoch of the published recipe"""
+
+_COMMON: dict[str, Any] = {
+    "override": (),
+    "weights": None,
+    "data": ("generated",),
+    "seed": 0,
+    "validate_every": 2000,
+    "validate_pairs": 32,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    # The prototype's recipe, which reached useful accuracy with 10,000 pairs, with an average of
+    # the weights and a rate that ends at zero.
+    "small": _COMMON
+    | {
+        "model": "cstr_small",
+        "height": 160,
+        "width": 320,
+        "batch": 4,
+        "steps": 100_000,
+        "learning_rate": 7e-4,
+        "weight_decay": 1e-4,
+        "schedule": "cosine",
+        "warmup": 500,
+        "clip": 1.0,
+        "ema": 0.999,
+    },
+    # One pair a step, as published: 15 epochs of FlyingThings3D. The published crop varies from
+    # 360x640 up; here it stays there, so that the data order doesn't depend on the model.
+    "published": _COMMON
+    | {
+        "model": "cstr",
+        "height": 360,
+        "width": 640,
+        "batch": 1,
+        "steps": 15 * FLYING_THINGS,
+        "learning_rate": 1e-4,
+        "weight_decay": 1e-4,
+        "schedule": "exponential",
+        "warmup": 0,
+        "clip": 0.1,
+        "ema": 0.0,
+    },
+}
+PER_LAUNCH = (
+    "out",
+    "resume",
+    "export",
+    "preset",
+    "minutes",
+    "device",
+    "workers",
+    "precision",
+    "compile",
+    "log_every",
+    "save_minutes",
+)
+CHANGEABLE = ("steps", "learning_rate", "schedule", "warmup", "validate_every", "validate_pairs")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training run. What is None comes from the preset, or from the resumed run."""
+
+    out: Path
+    """folder of the run: checkpoints, logs, weights"""
+    resume: bool = False
+    """go on with the run in --out, with its settings, exactly where its last checkpoint stands"""
+    export: Path | None = None
+    """train nothing: write the averaged weights of the last checkpoint in --out to this file"""
+    preset: Literal["small", "published"] = "small"
+    """small: our recipe for cstr_small; published: the recipe of the CSTR paper"""
+    model: str | None = None
+    """name of the model (small: cstr_small, published: cstr)"""
+    override: tuple[str, ...] | None = None
+    """changes to the model, name=value each; a value is JSON (true, 3, [1, 2]) or plain text"""
+    weights: str | None = None
+    """start from these weights (a file or a packaged name) and not from random ones"""
+    data: tuple[str, ...] | None = None
+    """names of the data to train on (generated)"""
+    height: int | None = None
+    """rows of a training pair (small: 160, published: 360)"""
+    width: int | None = None
+    """columns of a training pair (small: 320, published: 640)"""
+    batch: int | None = None
+    """pairs a step, over all processes together (small: 4, published: 1)"""
+    steps: int | None = None
+    """steps of the whole run, from its beginning (small: 100,000; published: 335,850)"""
+    learning_rate: float | None = None
+    """highest learning rate of AdamW (small: 7e-4, published: 1e-4)"""
+    weight_decay: float | None = None
+    """weight decay of AdamW (1e-4)"""
+    schedule: Literal["cosine", "trapezoid", "exponential"] | None = None
+    """learning rate after the warm-up. cosine: falls to zero over all steps (small); trapezoid: stays
+    and falls to zero over the last quarter, so that --steps can be raised while it still stays;
+    exponential: times 0.99 every 22,390 pairs, an epoch of FlyingThings3D (published)"""
+    warmup: int | None = None
+    """steps over which the learning rate rises from zero (small: 500, published: 0)"""
+    clip: float | None = None
+    """largest norm of the gradient (small: 1, published: 0.1)"""
+    ema: float | None = None
+    """decay of the running average of the weights, which is validated and exported; 0: no average
+    (small: 0.999, published: 0)"""
+    seed: int | None = None
+    """seed of the weights, the data and whatever the model draws (0)"""
+    validate_every: int | None = None
+    """steps between two validations (2000); there is one before the first step and after the last"""
+    validate_pairs: int | None = None
+    """generated pairs, never trained on, that a validation scores (32)"""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """auto: bf16 autocast where the processor computes with it, float32 elsewhere"""
+    device: str = "cpu"
+    """where to train: cpu, cuda, cuda:1, ..."""
+    workers: int = 1
+    """helpers that make the pairs, for each training process; 0: it makes them itself"""
+    minutes: float | None = None
+    """save and stop, with exit code 0, after so many minutes"""
+    save_minutes: float = 10.0
+    """minutes between two checkpoints"""
+    log_every: int = 50
+    """steps between two entries of the log"""
+    compile: bool = False
+    """compile the model with torch.compile: a slow start, then faster steps on a GPU"""
+
+    def filled(self) -> "TrainingSettings":
+        """Take what isn't given from the preset. Raises ValueError for values that can't be."""
+        preset = PRESETS[self.preset]
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        missing = {name: value for name, value in preset.items() if given[name] is None}
+        return replace(self, **missing).checked()
+
+    def continued(self, stored: dict[str, Any]) -> "TrainingSettings":
+        """Take what isn't given from the `stored` settings of a run (see `stored_form`).
+
+        Raises ValueError where a setting that is fixed for the whole run was given differently.
+        """
+        taken = {}
+        for name, old in stored.items():
+            old = tuple(old) if isinstance(old, list) else old
+            new = getattr(self, name)
+            if new is None:
+                taken[name] = old
+            elif new != old and name not in CHANGEABLE:
+                raise ValueError(
+                    f"{name} is {old} in this run and can't become {new}: leave it out, or start a "
+                    "new run in another folder (from this one's weights: --weights FILE). "
+                    f"Only {', '.join(CHANGEABLE)} may change"
+                )
+        return replace(self, **taken).checked()
+
+    def stored_form(self) -> dict[str, Any]:
+        """Return what belongs to the run, as plain values that a checkpoint can hold."""
+        plain = {k: v for k, v in asdict(self).items() if k not in PER_LAUNCH}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+
+    def checked(self) -> "TrainingSettings":
+        """Return the settings unchanged; raises ValueError for values that can't be."""
+        positive = ("height", "width", "batch", "steps", "learning_rate", "clip")
+        for name in (*positive, "validate_every", "validate_pairs", "log_every"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive")
+        if min(self.workers, self.warmup, self.seed, self.weight_decay, self.save_minutes) < 0:
+            raise ValueError("workers, warmup, seed, weight-decay, save-minutes can't be negative")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"--ema is a decay from 0 to below 1, not {self.ema}")
+        parse_overrides(self.override)
+        return self
+
+
+def parse_overrides(override: Sequence[str]) -> dict[str, Any]:
+    """Turn ("layers=3", "bias=false") into {"layers": 3, "bias": False}, or raise ValueError."""
+    values: dict[str, Any] = {}
+    for text in override:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--override takes name=value, not {text!r}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return values
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """Return the learning rate of the step after `step` steps; it depends on nothing else.
+
+    So a run can be resumed anywhere, also with more steps or another rate. The warm-up is linear
+    and reaches the full rate at step `warmup`.
+    """
+    rate, warmup = settings.learning_rate, settings.warmup
+    if step < warmup:
+        return rate * (step + 1) / (warmup + 1)
+    if settings.schedule == "exponential":
+        return rate * 0.99 ** (step * settings.batch // FLYING_THINGS)
+    if settings.schedule == "trapezoid":
+        return rate * min(1.0, (settings.steps - step) / (settings.steps / 4))
+    gone = (step - warmup) / max(1, settings.steps - warmup)
+    return rate * (1 + math.cos(math.pi * min(1.0, gone))) / 2
+
+
+def make_optimizer(settings: TrainingSettings, model: nn.Module) -> torch.optim.AdamW:
+    """AdamW over the model's parameters. Each group's rate is `learning_rate` times its "scale".
+
+    As published, weight decay acts on everything and parameters whose name contains "regression"
+    learn twice as fast; a model without such a name has one group.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(2.0 if "regression" in name else 1.0, []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": parameters, "scale": scale} for scale, parameters in groups.items()],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Say whether to compute in bf16: `precision` decides, and with "auto" the hardware does."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # No public name yet: a CPU without these instructions emulates bf16, slower than float32.
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, c, bool)() for c in checks)
+
+
+def closest(name: str, names: list[str]) -> str:
+    """Word a hint for an unknown name: near matches first, otherwise all names."""
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"

@@ -1,0 +1,1 @@
+"""Stereo models: two rectified views in, disparity and occlusion of the left one out."""

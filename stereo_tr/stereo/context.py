@@ -1,0 +1,79 @@
+"""The context-enhanced transformer: matching tokens on epipolar lines, context on a coarser path.
+
+Two paths run side by side through all layers. On the main path (1/4) every token looks along its
+epipolar line in the other view. On the context path (1/16) tokens look along their column, their
+row and their epipolar line, so that two layers connect any two places of an image. In each layer
+the paths exchange what they know, by addition, and both go on.
+
+Letters  B maps (left views, then right views), C channels, h w size of the main path in tokens
+Source   CSTR, https://arxiv.org/abs/2210.11719: two paths, axial attention for context. Unlike the
+         published code, the context is carried through all layers, and position is rotary.
+Tests    tests/stereo/test_model.py
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..attention import (
+    Attention,
+    Columns,
+    EpipolarLine,
+    FeedForward,
+    Layout,
+    LayoutAttention,
+    Residual,
+    Rotary,
+    Rows,
+)
+
+CONTEXT_STRIDE = 4
+"""tokens of the main path under one token of the context path, along each axis"""
+
+# The slowest pair of channels turns once within what training crops show, so that larger images ask
+# for no angle that was never seen.
+MAIN_POSITION = Rotary(shortest=4, longest=160)
+CONTEXT_POSITION = Rotary(shortest=3, longest=40)
+
+
+class ContextLayer(nn.Module):
+    """Match, tell the context, look around there, tell the matching."""
+
+    def __init__(self, channels: int, heads: int, context_channels: int, context_heads: int) -> None:
+        super().__init__()
+        self.matching = nn.Sequential(
+            _attention(EpipolarLine(), channels, heads, MAIN_POSITION),
+            Residual(FeedForward(channels, 2 * channels, nn.ReLU, mixing=3), channels),
+        )
+        self.context = nn.Sequential(
+            *(
+                _attention(layout, context_channels, context_heads, CONTEXT_POSITION)
+                for layout in (Columns(), Rows(), EpipolarLine())
+            ),
+            Residual(
+                FeedForward(context_channels, 2 * context_channels, nn.ReLU, mixing=3),
+                context_channels,
+            ),
+        )
+        self.to_context = nn.Linear(channels, context_channels)
+        self.to_main = nn.Linear(context_channels, channels)
+
+    def forward(
+        self, main: Float[Tensor, "B h w C"], context: Float[Tensor, "B h/4 w/4 C2"]
+    ) -> tuple[Float[Tensor, "B h w C"], Float[Tensor, "B h/4 w/4 C2"]]:
+        """Advance both paths by one layer."""
+        main = self.matching(main)
+        coarse = F.avg_pool2d(main.permute(0, 3, 1, 2), CONTEXT_STRIDE).permute(0, 2, 3, 1)
+        context = self.context(context + self.to_context(coarse))
+        fine = F.interpolate(
+            self.to_main(context).permute(0, 3, 1, 2),
+            scale_factor=CONTEXT_STRIDE,
+            mode="bilinear",
+            align_corners=False,
+        ).permute(0, 2, 3, 1)
+        return main + fine, context
+
+
+def _attention(layout: Layout, channels: int, heads: int, position: Rotary) -> Residual:
+    attention = Attention(channels, heads, position=position)
+    return Residual(LayoutAttention(layout, attention), channels)

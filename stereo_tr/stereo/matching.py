@@ -1,0 +1,70 @@
+"""Raw disparity from matching scores: optimal transport with a dustbin, and its readout.
+
+Letters  T left tokens of a row, S right tokens of the same row, both left to right
+Source   STTR, https://arxiv.org/abs/2011.02910, eq. 6 to 8; Sinkhorn iterations in the log domain:
+         Cuturi 2013, https://arxiv.org/abs/1306.0895
+Tests    tests/stereo/test_matching.py: a float64 loop, and scipy's linear programme in the limit
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def optimal_transport(
+    scores: Float[Tensor, "*B T S"], dustbin: Float[Tensor, ""], iterations: int
+) -> Float[Tensor, "*B T+1 S+1"]:
+    """Log of the assignment of left to right tokens, with a dustbin for those without a partner.
+
+    The last column takes left tokens that match nothing, the last row right tokens. `dustbin` is the
+    score of ending there. Masked scores may be -inf. Every token carries one unit and each dustbin
+    as many as there are tokens on the other side; after the last step each row of tokens sums to 1
+    exactly, columns nearly.
+    """
+    tokens, keys = scores.shape[-2:]
+    scores = F.pad(scores.float(), (0, 1, 0, 1))
+    scores[..., -1, :] = dustbin
+    scores[..., :, -1] = dustbin
+    total = float(tokens + keys)
+    row_mass = scores.new_full((tokens + 1,), 1 / total).log()
+    column_mass = scores.new_full((keys + 1,), 1 / total).log()
+    row_mass[-1] = scores.new_tensor(keys / total).log()
+    column_mass[-1] = scores.new_tensor(tokens / total).log()
+    rows = torch.zeros_like(scores[..., 0])
+    for _ in range(iterations):
+        columns = column_mass - (scores + rows[..., None]).logsumexp(-2)
+        rows = row_mass - (scores + columns[..., None, :]).logsumexp(-1)
+    return scores + rows[..., None] + columns[..., None, :] + scores.new_tensor(total).log()
+
+
+class RawMatch(NamedTuple):
+    """Disparity read from an assignment, before any context adjusts it. Unit: tokens."""
+
+    disparity: Float[Tensor, "*B T"]
+    """tokens, >= 0"""
+    confidence: Float[Tensor, "*B T"]
+    """share of the token that its best match and the neighbours of that match took, in [0, 1]"""
+    unmatched: Float[Tensor, "*B T"]
+    """share that the dustbin took, in [0, 1]"""
+
+
+def read_matches(assignment: Float[Tensor, "*B T+1 S+1"], radius: int) -> RawMatch:
+    """Mean disparity in a window of 2 * `radius` + 1 right tokens around the best one.
+
+    `assignment` is not logarithmic. The window makes the mean robust against second matches
+    elsewhere, and sub-token exact (STTR, eq. 8).
+    """
+    matched = assignment[..., :-1, :-1]
+    tokens, keys = matched.shape[-2:]
+    best = matched.argmax(-1, keepdim=True)
+    window = best + torch.arange(-radius, radius + 1, device=matched.device)
+    padded = F.pad(matched, (radius, radius))
+    weights = padded.gather(-1, window + radius)
+    place = torch.arange(tokens, device=matched.device)[:, None]
+    distance = (place - window).clamp(min=0).to(matched.dtype)
+    mass = weights.sum(-1)
+    disparity = (weights * distance).sum(-1) / mass.clamp(min=1e-6)
+    return RawMatch(disparity, mass.clamp(max=1.0), assignment[..., :-1, -1].clamp(0.0, 1.0))

@@ -1,0 +1,99 @@
+"""How wrong a disparity map is, and how well occlusion was found: one number an image.
+
+Every function takes its mask explicitly and counts only the pixels where the mask is True, so
+"all pixels" and "non-occluded pixels" are two calls that differ in one argument. The results are
+one an image, [*B]: the mean over a data set is then the mean over its images, in which a large
+image weighs no more than a small one. An image whose mask is empty has no score: nan, which the
+caller leaves out of a mean (`Tensor.nanmean`) and says so.
+
+Letters  *B any batch axes, H W image height and width in pixels
+Units    disparities in pixels, `bad_n` and `d1` in percent [0, 100], occlusion scores in [0, 1]
+Source   EPE, bad-n: Scharstein and Szeliski 2002, eq. 1 and 2; Middlebury v3 for the percentages
+         D1: Menze and Geiger 2015, the KITTI 2015 benchmark (> 3 px and > 5 % of the truth)
+Tests    tests/stereo/test_metrics.py: worked out by hand, and against a loop over pixels
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def epe(
+    guess: Float[Tensor, "*B H W"], truth: Float[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
+) -> Float[Tensor, "*B"]:
+    """End-point error: the mean of |guess - truth| over the mask, in pixels, >= 0.
+
+    A guess that isn't a number at a counted pixel makes the whole error nan or inf: it has no
+    finite mean, and hiding it would flatter the method. An empty mask gives nan.
+    """
+    return _mean_over_mask((guess - truth).abs(), mask)
+
+
+def bad_n(
+    guess: Float[Tensor, "*B H W"],
+    truth: Float[Tensor, "*B H W"],
+    mask: Bool[Tensor, "*B H W"],
+    n: int | float,
+) -> Float[Tensor, "*B"]:
+    """Percentage of masked pixels with |guess - truth| > n, in [0, 100]; any n >= 0, in pixels.
+
+    A guess that isn't a number counts as wrong. An empty mask gives nan.
+    """
+    good = (guess - truth).abs() <= n
+    return 100 * _mean_over_mask((~good).to(guess.dtype), mask)
+
+
+def d1(
+    guess: Float[Tensor, "*B H W"], truth: Float[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
+) -> Float[Tensor, "*B"]:
+    """KITTI's outliers: percentage of pixels off by more than 3 px and by more than 5 %.
+
+    Never more than bad-3, which is the same without the second condition; papers that write "D1"
+    for that one mean `bad_n(..., n=3)`. A guess that isn't a number counts as wrong; an empty mask
+    gives nan.
+    """
+    error = (guess - truth).abs()
+    good = (error <= 3) | (error <= 0.05 * truth)
+    return 100 * _mean_over_mask((~good).to(guess.dtype), mask)
+
+
+def occlusion_iou(
+    guess: Bool[Tensor, "*B H W"], truth: Bool[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
+) -> Float[Tensor, "*B"]:
+    """Intersection over union of the occluded pixels within the mask, in [0, 1].
+
+    `guess` is decided already (occlusion probability > 0.5, say); `mask` is where the truth about
+    occlusion is known. nan where neither map has an occluded pixel: there is nothing to find.
+    """
+    both, either, _ = _overlap(guess, truth, mask)
+    return both / either
+
+
+def occlusion_f1(
+    guess: Bool[Tensor, "*B H W"], truth: Bool[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
+) -> Float[Tensor, "*B"]:
+    """Harmonic mean of precision and recall of the occluded pixels within the mask, in [0, 1].
+
+    2 |G and T| / (|G| + |T|). Arguments, and nan where there is nothing to find, as in
+    `occlusion_iou`.
+    """
+    both, _, total = _overlap(guess, truth, mask)
+    return 2 * both / total
+
+
+def _mean_over_mask(
+    value: Float[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
+) -> Float[Tensor, "*B"]:
+    """Mean of `value` where `mask`, whatever stands elsewhere (inf included); 0 / 0 is nan."""
+    total = torch.where(mask, value, 0).sum((-2, -1))
+    return total / mask.sum((-2, -1))
+
+
+def _overlap(
+    guess: Bool[Tensor, "*B H W"], truth: Bool[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
+) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+    """Pixels in both maps, in either one, and the sum of both counts, within the mask."""
+    guess, truth = guess & mask, truth & mask
+    both = (guess & truth).sum((-2, -1)).float()
+    total = guess.sum((-2, -1)).float() + truth.sum((-2, -1)).float()
+    return both, total - both, total

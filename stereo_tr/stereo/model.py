@@ -1,0 +1,143 @@
+"""`cstr_small`: two rectified views in, disparity, occlusion and confidence of the left one out.
+
+Read `ContextStereoTransformer.forward`: features of both views, layers of matching with context, optimal
+transport, context adjustment, refinement. Every step works on any image size, and no statistic is
+shared between samples or views.
+
+Letters  B pairs, H W image size in pixels, h w tokens (1/4)
+Source   CSTR, https://arxiv.org/abs/2210.11719, and STTR, https://arxiv.org/abs/2011.02910; the published
+         models themselves are in published/
+Tests    tests/stereo/test_model.py
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..datasets.sample import StereoSample
+from . import losses
+from .context import ContextLayer
+from .features import STRIDE, Features
+from .matching import RawMatch, optimal_transport, read_matches
+from .output import StereoOutput
+from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
+
+
+class Details(NamedTuple):
+    """Every stage on the way, for the losses and for people who want to look inside."""
+
+    log_assignment: Float[Tensor, "B h w+1 w+1"]
+    """log of the optimal transport from left to right tokens, with dustbins"""
+    match: RawMatch
+    """disparity in tokens"""
+    adjusted: Adjusted
+    refined: Refined
+    size: tuple[int, int]
+    """H and W before padding"""
+
+
+class ContextStereoTransformer(nn.Module):
+    """Context-enhanced stereo transformer without the faults of the published code.
+
+    Confidence is the probability that the disparity is wrong by less than one pixel.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, int, int, int] = (24, 64, 96, 128),
+        blocks: tuple[int, int, int] = (2, 1, 1),
+        layers: int = 3,
+        heads: int = 2,
+        context_heads: int = 4,
+        sinkhorn_iterations: int = 4,
+        window: int = 1,
+        adjustment_width: int = 48,
+        refinement_width: int = 24,
+        refinement_reach: int = 2,
+    ) -> None:
+        """Sizes of the model; the defaults are `cstr_small`.
+
+        Args:
+            widths: channels at strides 2, 4, 8 and 16; main path at 4, context path at 16
+            blocks: residual blocks of the features at strides 4, 8 and 16
+            layers: layers of matching and context
+            heads: attention heads on the main path
+            context_heads: attention heads on the context path
+            sinkhorn_iterations: of the optimal transport
+            window: right tokens on each side of the best one that take part in a disparity
+            adjustment_width: channels of the context adjustment (1/4)
+            refinement_width: channels of the refinement (1/2)
+            refinement_reach: half-size pixels that the refinement looks to either side
+        """
+        super().__init__()
+        half, quarter, _, sixteenth = widths
+        self.sinkhorn_iterations = sinkhorn_iterations
+        self.window = window
+        self.features = Features(widths, blocks)
+        self.layers = nn.ModuleList(
+            ContextLayer(quarter, heads, sixteenth, context_heads) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(quarter)
+        self.to_descriptor = nn.Linear(quarter, quarter)
+        self.temperature = nn.Parameter(torch.tensor(0.0))
+        self.dustbin = nn.Parameter(torch.tensor(0.0))
+        self.adjustment = ContextAdjustment(quarter, adjustment_width)
+        self.refinement = DetailRefinement(
+            half, adjustment_width, refinement_width, 16, refinement_reach
+        )
+
+    def forward(
+        self, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"]
+    ) -> StereoOutput:
+        """Match `left` to `right`, RGB in [0, 1]."""
+        height, width = left.shape[-2:]
+        views = _pad(_standardise(torch.cat((left, right))))
+        pyramid = self.features(views)
+
+        main = pyramid.quarter.permute(0, 2, 3, 1)
+        context = pyramid.sixteenth.permute(0, 2, 3, 1)
+        for layer in self.layers:
+            main, context = layer(main, context)
+        main = self.norm(main)
+
+        log_assignment = self.match(main)
+        match = read_matches(log_assignment.exp(), self.window)
+        left_tokens = main.chunk(2)[0]
+        adjusted = self.adjustment(left_tokens, match)
+        refined = self.refinement(*pyramid.half.chunk(2), adjusted)
+
+        details = Details(log_assignment, match, adjusted, refined, (height, width))
+        return StereoOutput(
+            disparity=refined.disparity[..., :height, :width].clamp(min=0),
+            occlusion=refined.occlusion_logits[..., :height, :width].sigmoid(),
+            confidence=refined.confidence_logits[..., :height, :width].sigmoid(),
+            details=details,
+        )
+
+    def match(self, tokens: Float[Tensor, "views h w C"]) -> Float[Tensor, "B h w+1 w+1"]:
+        """Optimal transport from left to right tokens of each row; disparities are >= 0."""
+        left, right = self.to_descriptor(tokens).chunk(2)
+        scores = left @ right.transpose(-1, -2)
+        scores = scores * self.temperature.exp() * left.shape[-1] ** -0.5
+        behind = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(behind, -torch.inf)
+        return optimal_transport(scores, self.dustbin, self.sinkhorn_iterations)
+
+    def losses(self, output: StereoOutput, sample: StereoSample) -> dict[str, Tensor]:
+        """Weighted losses of a batch, whose sum is to be lowered."""
+        return losses.staged_losses(output.details, sample)
+
+
+def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Take away each image's own mean and contrast, so that exposure doesn't matter."""
+    spread, mean = torch.std_mean(images, dim=(2, 3), keepdim=True, correction=0)
+    return (images - mean) / (spread + 0.02)
+
+
+def _pad(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H2 W2"]:
+    """Repeat the last row and column up to the next multiple of the pyramid's stride."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")

@@ -1,0 +1,253 @@
+"""Image features and tokens of the published models: a residual backbone and a dense decoder.
+
+Both views go through together, stacked on the batch axis with all left views first ("V" = 2B).
+
+Letters  V views (lefts, then rights), H W image size in pixels, h w token grid, C channels
+Source   Li et al. 2021, "Revisiting Stereo Depth Estimation From a Sequence-to-Sequence
+         Perspective with Transformers"; Guo et al. 2022, "Context-Enhanced Stereo Transformer";
+         spatial pyramid pooling after Chang & Chen 2018, dense blocks after Huang et al. 2017
+Tests    tests/stereo/test_published.py: the original code's features and tokens
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+TOKEN_CHANNELS = 128
+"""width of the tokens; the published heads (merge, upsampling) are built for this number"""
+
+_POOLED_CHANNELS = 32
+_POOLING_SIZES = (16, 8, 4, 2)
+"""pixels of the 1/8 map that one pooled cell covers, one branch each"""
+
+_DENSE_LAYERS = 4
+_DENSE_BOTTLENECK = 4
+"""a dense layer first reduces its input to this many times its growth"""
+
+
+class PairNorm(nn.Module):
+    """Batch normalisation with the statistics of one pair, left and right together, always.
+
+    The reference normalises with the statistics of whatever batch it is given, also at inference,
+    and was only ever run on one pair at a time. Statistics of each pair alone keep that result and
+    make it independent of what else is in the batch.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, views: Float[Tensor, "V C h w"]) -> Float[Tensor, "V C h w"]:
+        """Normalise view b together with view V/2 + b."""
+        pairs = views.shape[0] // 2
+        # A pair's two views become the batch, and the pairs join the channels: a view of the memory.
+        folded = views.unflatten(0, (2, pairs)).flatten(1, 2)
+        normalised = F.batch_norm(
+            folded, None, None, self.weight.repeat(pairs), self.bias.repeat(pairs), training=True
+        )
+        return normalised.unflatten(1, (pairs, -1)).flatten(0, 1)
+
+
+Norm = Callable[[int], nn.Module]
+"""makes the normalisation for a number of channels: `torch.nn.BatchNorm2d` or `PairNorm`"""
+
+
+class ConvolutionNorm(nn.Module):
+    """A convolution without bias that keeps the size (but for its stride), then a norm."""
+
+    def __init__(
+        self, in_channels: int, channels: int, kernel: int, norm: Norm, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(
+            in_channels, channels, kernel, stride, padding=kernel // 2, bias=False
+        )
+        self.norm = norm(channels)
+
+    def forward(self, x: Float[Tensor, "V _ _ _"]) -> Float[Tensor, "V _ _ _"]:
+        """Convolve and normalise; no activation."""
+        return self.norm(self.convolution(x))
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which is 1x1 where the shape changes."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        self.first = ConvolutionNorm(in_channels, channels, 3, norm, stride)
+        self.second = ConvolutionNorm(channels, channels, 3, norm)
+        changes = in_channels != channels or stride != 1
+        self.shortcut = (
+            ConvolutionNorm(in_channels, channels, 1, norm, stride) if changes else nn.Identity()
+        )
+
+    def forward(self, x: Float[Tensor, "V _ _ _"]) -> Float[Tensor, "V _ _ _"]:
+        """Return relu(second(relu(first(x))) + shortcut(x))."""
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+class Features(NamedTuple):
+    """What the backbone hands to the decoder; every size is that of the image, rounded up."""
+
+    quarter: Float[Tensor, "V 64 _ _"]
+    eighth: Float[Tensor, "V 128 _ _"]
+    sixteenth: Float[Tensor, "V 128 _ _"]
+
+
+class Backbone(nn.Module):
+    """Residual features at 1/4 and 1/8, and a pyramid of pooled features at 1/16 of the image."""
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            *(ConvolutionNorm(3, 16, 3, norm, stride=2), nn.ReLU()),
+            *(ConvolutionNorm(16, 16, 3, norm), nn.ReLU()),
+            *(ConvolutionNorm(16, 32, 3, norm), nn.ReLU()),
+        )
+        self.quarter = _residual_stage(32, 64, norm)
+        self.eighth = _residual_stage(64, 128, norm)
+        self.pyramid = nn.ModuleList(
+            ConvolutionNorm(128, _POOLED_CHANNELS, 1, norm) for _ in _POOLING_SIZES
+        )
+
+    def forward(self, images: Float[Tensor, "V 3 H W"]) -> Features:
+        """Extract features of normalised images of any size."""
+        quarter = self.quarter(self.stem(images))
+        eighth = self.eighth(quarter)
+        height, width = eighth.shape[-2:]
+        size = (-(-height // 2), -(-width // 2))
+        pooled = []
+        for cell, branch in zip(_POOLING_SIZES, self.pyramid, strict=True):
+            # The reference fails below 121 px, where the largest cell doesn't fit into the map;
+            # a cell as large as the map is what it then means.
+            means = F.avg_pool2d(eighth, (min(cell, height), min(cell, width)))
+            pooled.append(_resize(F.relu(branch(means)), size))
+        return Features(quarter, eighth, torch.cat(pooled, dim=1))
+
+
+class DenseLayer(nn.Module):
+    """What one layer adds to a dense block: norm, 1x1 reduction, norm, 3x3 growth."""
+
+    def __init__(self, in_channels: int, growth: int, norm: Norm) -> None:
+        super().__init__()
+        hidden = _DENSE_BOTTLENECK * growth
+        self.reduce_norm = norm(in_channels)
+        self.reduce = nn.Conv2d(in_channels, hidden, 1, bias=False)
+        self.grow_norm = norm(hidden)
+        self.grow = nn.Conv2d(hidden, growth, 3, padding=1, bias=False)
+
+    def forward(self, x: Float[Tensor, "V _ _ _"]) -> Float[Tensor, "V _ _ _"]:
+        """Return only the new channels."""
+        return self.grow(F.relu(self.grow_norm(self.reduce(F.relu(self.reduce_norm(x))))))
+
+
+class DenseBlock(nn.Sequential):
+    """Layers that each see the block's input and everything the layers before them made."""
+
+    def __init__(self, in_channels: int, growth: int, norm: Norm) -> None:
+        super().__init__(
+            *(DenseLayer(in_channels + i * growth, growth, norm) for i in range(_DENSE_LAYERS))
+        )
+
+    def forward(self, x: Float[Tensor, "V _ h w"]) -> Float[Tensor, "V _ h w"]:
+        """Return the input's channels, then the new ones."""
+        for layer in self:
+            x = torch.cat([x, layer(x)], dim=1)
+        return x
+
+
+class QuarterTokens(nn.Module):
+    """Tokens at 1/4 of the image (CSTR, STTR-light): 64 channels of the backbone, 64 new ones."""
+
+    growth = 16
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        self.channels = _DENSE_LAYERS * self.growth
+        skips = (0, 128, 64)
+        inputs = (128, self.channels + skips[1], self.channels + skips[2])
+        self.dense = nn.ModuleList(DenseBlock(count, self.growth, norm) for count in inputs)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(self.channels, self.channels, 3, stride=2) for _ in skips[1:]
+        )
+
+    def decode(self, features: Features) -> Float[Tensor, "V _ _ _"]:
+        """Go up from 1/16 to 1/4 of the image; all channels of the last dense block."""
+        x = self.dense[0](features.sixteenth)
+        for up, dense, skip in zip(self.up, self.dense[1:], features[1::-1], strict=True):
+            x = up(x[:, -self.channels :])
+            x = dense(torch.cat([_crop(x, skip.shape[-2:]), skip], dim=1))
+        return x
+
+    def forward(
+        self, features: Features, images: Float[Tensor, "V 3 H W"]
+    ) -> Float[Tensor, "V 128 h w"]:
+        """Make tokens with h = ceil(H / 4), w = ceil(W / 4)."""
+        return self.decode(features)[:, -TOKEN_CHANNELS:]
+
+    def centres(self, size: int) -> Tensor:
+        """Return the pixels of one image axis that its tokens stand for: 0, 4, 8, ..."""
+        return torch.arange(0, size, 4)
+
+    def scale(self, width: int) -> float:
+        """Return how many pixels of the image lie between neighbouring tokens of a row."""
+        return 4.0
+
+
+class SampledTokens(QuarterTokens):
+    """Tokens sampled from a full-resolution map at every third pixel (STTR)."""
+
+    growth = 4
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__(norm)
+        self.full_up = nn.Sequential(
+            nn.ConvTranspose2d(self.channels, TOKEN_CHANNELS, 3, stride=2, bias=False),
+            norm(TOKEN_CHANNELS),
+            nn.ConvTranspose2d(TOKEN_CHANNELS, TOKEN_CHANNELS, 3, stride=2),
+        )
+        self.full = nn.Sequential(
+            *(ConvolutionNorm(TOKEN_CHANNELS + 3, TOKEN_CHANNELS, 3, norm), nn.ReLU()),
+            *(ConvolutionNorm(TOKEN_CHANNELS, TOKEN_CHANNELS, 3, norm), nn.ReLU()),
+        )
+
+    def forward(
+        self, features: Features, images: Float[Tensor, "V 3 H W"]
+    ) -> Float[Tensor, "V 128 h w"]:
+        """Make a feature for every pixel and keep those at rows and columns 1, 4, 7, ..."""
+        height, width = images.shape[-2:]
+        x = self.full_up(self.decode(features)[:, -self.channels :])
+        x = self.full(torch.cat([_crop(x, (height, width)), images], dim=1))
+        first_row, first_column = self.centres(height)[0], self.centres(width)[0]
+        return x[:, :, first_row::3, first_column::3]
+
+    def centres(self, size: int) -> Tensor:
+        """Return the sampled pixels of one image axis: 1, 4, 7, ... (0 if there is only one)."""
+        return torch.arange(min(1, size - 1), size, 3)
+
+    def scale(self, width: int) -> float:
+        """Return image width over the number of sampled columns: about, but seldom exactly, 3."""
+        return width / len(self.centres(width))
+
+
+def _residual_stage(in_channels: int, channels: int, norm: Norm) -> nn.Sequential:
+    block = partial(ResidualBlock, channels=channels, norm=norm)
+    return nn.Sequential(
+        block(in_channels, stride=2), block(channels, stride=1), block(channels, stride=1)
+    )
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def _crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut the centre out; a transposed convolution makes n into 2n + 1, one or two too many."""
+    top, left = (x.shape[-2] - size[0]) // 2, (x.shape[-1] - size[1]) // 2
+    return x[:, :, top : top + size[0], left : left + size[1]]

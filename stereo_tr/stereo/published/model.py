@@ -1,0 +1,168 @@
+"""CSTR, STTR and STTR-light as published, quirks included.
+
+Where the original code mixes the pairs of a batch, or fails, a batch here gives what its pairs
+give alone, and any image of at least 2 pixels works.
+
+Letters  B batch, H W image in pixels, h w token grid
+Source   Li et al. 2021, "Revisiting Stereo Depth Estimation From a Sequence-to-Sequence
+         Perspective with Transformers" (STTR), https://arxiv.org/abs/2011.02910;
+         Guo et al. 2022, "Context-Enhanced Stereo Transformer" (CSTR), https://arxiv.org/abs/2210.11719
+Tests    tests/stereo/test_published.py: outputs, losses, gradients of the original code
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from stereo_tr.datasets.sample import StereoSample
+
+from ..matching import optimal_transport
+from ..output import StereoOutput
+from .features import Backbone, PairNorm, QuarterTokens, SampledTokens
+from .losses import PublishedDetails, at_tokens, published_losses
+from .regression import ContextAdjustment, ConvexUpsampling, nearest, regress
+from .transformer import PublishedTransformer
+from .translation import translate
+
+SINKHORN_ITERATIONS = 10
+
+
+class PublishedStereo(nn.Module):
+    """One of the published models; use `cstr`, `sttr` or `sttr_light` to make it.
+
+    `disparity` can be slightly negative and reach beyond the image, as the original's. `confidence`
+    is the matched mass of the token a pixel belongs to: the best match and its two neighbours.
+    """
+
+    def __init__(
+        self, backbone: Backbone, tokenizer: QuarterTokens, transformer: PublishedTransformer
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", _channels(0.485, 0.456, 0.406), persistent=False)
+        self.register_buffer("std", _channels(0.229, 0.224, 0.225), persistent=False)
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.transformer = transformer
+        self.dustbin = nn.Parameter(torch.zeros(()))
+        self.upsampling: ConvexUpsampling | None = None
+        self.adjustment = ContextAdjustment()
+
+    def forward(
+        self,
+        left: Float[Tensor, "B 3 H W"],
+        right: Float[Tensor, "B 3 H W"],
+        occluded: Bool[Tensor, "B H W"] | None = None,
+    ) -> StereoOutput:
+        """Match two rectified views, RGB in [0, 1].
+
+        `occluded`, the true occlusion, is for training and for reproducing published numbers only:
+        the original code reads it while it regresses (see `regress`). Never give it for inference.
+        Raises ValueError for views that differ in size or have fewer than 2 pixels.
+        """
+        if left.shape != right.shape or left.ndim != 4 or left.shape[1] != 3:
+            raise ValueError(
+                f"the views are {tuple(left.shape)} and {tuple(right.shape)}; "
+                "both must be [batch, 3, height, width] and of one size"
+            )
+        height, width = left.shape[-2:]
+        if height * width < 2:
+            raise ValueError(f"views of {width}x{height} pixels can't be matched; give 2 or more")
+        images = (torch.cat([left, right]) - self.mean) / self.std
+        tokens = self.tokenizer(self.backbone(images), images)
+        scale = self.tokenizer.scale(width)
+        # STTR alone counts distances in pixels; it is also the only one that samples its tokens.
+        unit = scale if isinstance(self.tokenizer, SampledTokens) else 1.0
+        scores = self.transformer(tokens, unit)
+        log_assignment = optimal_transport(scores, self.dustbin, SINKHORN_ITERATIONS)
+
+        rows = self.tokenizer.centres(height).to(left.device)
+        columns = self.tokenizer.centres(width).to(left.device)
+        token_occluded = None if occluded is None else at_tokens(occluded, rows, columns)
+        found = regress(log_assignment[..., :-1, :-1].exp(), token_occluded)
+        token_disparity = found.disparity * scale
+
+        size = (height, width)
+        upsampled = token_disparity
+        if self.upsampling is not None:
+            upsampled = self.upsampling(token_disparity, tokens[: len(left)])
+        disparity, occlusion = self.adjustment(
+            nearest(upsampled, size), nearest(found.occlusion, size), images[: len(left)]
+        )
+        details = PublishedDetails(
+            token_disparity, found.occlusion, scores, log_assignment, rows, columns, scale
+        )
+        return StereoOutput(disparity, occlusion, nearest(found.matched, size), details)
+
+    def losses(self, output: StereoOutput, sample: StereoSample) -> dict[str, Tensor]:
+        """Return the published losses of a batch, weighted; see `published_losses`."""
+        return published_losses(output, sample)
+
+    def translate_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `weights` in this model's layout, whether they are in it or in the published one."""
+        return translate(weights, self.state_dict().keys())
+
+
+def cstr(layers: int = 6, heads: int = 4) -> PublishedStereo:
+    """Make the Context-Enhanced Stereo Transformer (ECCV 2022) with random weights."""
+    model = PublishedStereo(
+        Backbone(nn.BatchNorm2d),
+        QuarterTokens(nn.BatchNorm2d),
+        PublishedTransformer(layers, heads, context=True),
+    )
+    model.upsampling = ConvexUpsampling()
+    return _initialised(model)
+
+
+def sttr(layers: int = 6, heads: int = 8) -> PublishedStereo:
+    """Make the Stereo Transformer (ICCV 2021) with random weights."""
+    return _initialised(
+        PublishedStereo(
+            Backbone(PairNorm),
+            SampledTokens(PairNorm),
+            PublishedTransformer(layers, heads, context=False),
+        )
+    )
+
+
+def sttr_light(layers: int = 6, heads: int = 4) -> PublishedStereo:
+    """Make the light Stereo Transformer, whose tokens stand at 1/4 of the image, random weights."""
+    return _initialised(
+        PublishedStereo(
+            Backbone(PairNorm),
+            QuarterTokens(PairNorm),
+            PublishedTransformer(layers, heads, context=False),
+        )
+    )
+
+
+def _channels(*values: float) -> Tensor:
+    return torch.tensor(values)[:, None, None]
+
+
+def _initialised(model: PublishedStereo) -> PublishedStereo:
+    """Draw the weights as the reference does, so that training from scratch starts alike."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    layers = zip(model.transformer.within, model.transformer.across, strict=True)
+    first = None
+    for layer in layers:
+        attentions = [m for half in layer for m in half.modules() if hasattr(m, "to_query")]
+        for attention in attentions:
+            # Xavier's bound for the three projections as one matrix [3C, C].
+            for linear in (attention.to_query, attention.to_key, attention.to_value):
+                channels = linear.in_features
+                bound = (6 / (4 * channels)) ** 0.5
+                nn.init.uniform_(linear.weight, -bound, bound)
+                nn.init.zeros_(linear.bias)
+            nn.init.zeros_(attention.to_out.bias)
+        # All layers start as copies of the first.
+        if first is None:
+            first = attentions
+        for copy, original in zip(attentions, first, strict=True):
+            copy.load_state_dict(original.state_dict())
+    return model

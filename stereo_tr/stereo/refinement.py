@@ -1,0 +1,193 @@
+"""From raw matches to a full-size disparity map: context adjustment, then refinement in detail.
+
+`ContextAdjustment` works on tokens (1/4): where a match is not to be trusted, its disparity is taken
+from trusted tokens of the same surface in the same row and column. `DetailRefinement` works at 1/2:
+it compares both views around the disparity so far and moves it by parts of a pixel. Both leave
+trusted matches alone from the first training step on.
+
+Letters  B left views, C channels, h w size in tokens (1/4), H2 W2 size at 1/2
+Source   context adjustment: STTR, https://arxiv.org/abs/2011.02910, section 3.4; propagation by
+         attention: GMFlow, https://arxiv.org/abs/2111.13680; local comparison: RAFT-Stereo
+Tests    tests/stereo/test_refinement.py
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..attention import Columns, PositionTables, Rows, attend
+from ..convolution import ResidualBlock, convolution
+from .matching import RawMatch
+from .upsampling import upsample
+
+TRUST_SLOPE, TRUST_MIDDLE = 8.0, 0.4
+"""before training, a match is trusted half at this confidence, and ever more above it"""
+
+
+class Propagation(nn.Module):
+    """Every token takes the disparity of trusted tokens that look alike, along its row, then column.
+
+    The result is a mean of disparities that were matched, so it can't invent one.
+    """
+
+    def __init__(self, channels: int, descriptor: int) -> None:
+        super().__init__()
+        self.to_query = nn.Linear(channels, descriptor)
+        self.to_key = nn.Linear(channels, descriptor)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "B h w C"],
+        disparity: Float[Tensor, "B h w"],
+        trust: Float[Tensor, "B h w"],
+    ) -> Float[Tensor, "B h w"]:
+        """Fill in along rows, and what that gives along columns."""
+        _, height, width, _ = tokens.shape
+        query, key = self.to_query(tokens), self.to_key(tokens)
+        for layout in (Rows(), Columns()):
+            preference = layout.split((trust + 1e-4).log()[..., None])[:, None, :, 0][:, :, None]
+            filled = attend(
+                layout.split(query)[:, None],
+                layout.split(key)[:, None],
+                layout.split(disparity[..., None])[:, None],
+                position=PositionTables(
+                    bias=preference.expand(-1, -1, preference.shape[-1], -1)
+                ),
+            ).tokens
+            filled = layout.merge(filled[:, 0], height, width)[..., 0]
+            disparity = trust * disparity + (1 - trust) * filled
+            trust = trust + (1 - trust) * 0.5  # by the second step every token has an opinion
+        return disparity
+
+
+class Adjusted(NamedTuple):
+    """Tokens and their disparity after context adjustment."""
+
+    disparity: Float[Tensor, "B h w"]
+    """tokens"""
+    hidden: Float[Tensor, "B C h w"]
+    """what the detail refinement may know of it"""
+
+
+class ContextAdjustment(nn.Module):
+    """Replace what can't be trusted, keep what can."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.propagation = Propagation(channels, channels // 2)
+        self.inputs = convolution(channels + 5, hidden)
+        self.blocks = nn.Sequential(ResidualBlock(hidden, hidden), ResidualBlock(hidden, hidden))
+        self.outputs = nn.Conv2d(hidden, 2, 3, padding=1)
+        nn.init.zeros_(self.outputs.weight)
+        nn.init.zeros_(self.outputs.bias)
+
+    def forward(self, tokens: Float[Tensor, "B h w C"], match: RawMatch) -> Adjusted:
+        """Adjust the raw match of the left view. Disparities enter standardised, so that neither
+        their range nor an offset matters."""
+        spread, mean = torch.std_mean(match.disparity, dim=(1, 2), keepdim=True)
+        spread = spread + 1.0
+        trust = torch.sigmoid(TRUST_SLOPE * (match.confidence - TRUST_MIDDLE))
+        filled = self.propagation(tokens, match.disparity, trust)
+        maps = torch.stack(
+            (
+                (match.disparity - mean) / spread,
+                (filled - mean) / spread,
+                match.confidence,
+                match.unmatched,
+                trust,
+            ),
+            dim=1,
+        )
+        hidden = self.blocks(self.inputs(torch.cat((tokens.permute(0, 3, 1, 2), maps), dim=1)))
+        change, keep = self.outputs(hidden).unbind(1)
+        keep = torch.sigmoid(torch.logit(trust, eps=1e-4) + keep)
+        replaced = filled + change * spread
+        return Adjusted(keep * match.disparity + (1 - keep) * replaced, hidden)
+
+
+class Refined(NamedTuple):
+    """Full-size result of the left view."""
+
+    disparity: Float[Tensor, "B H W"]
+    """pixels"""
+    half_disparity: tuple[Float[Tensor, "B H2 W2"], ...]
+    """pixels of the half-size image, before and after the refinement"""
+    occlusion_logits: Float[Tensor, "B H W"]
+    confidence_logits: Float[Tensor, "B H W"]
+
+
+class DetailRefinement(nn.Module):
+    """Compare the views at 1/2 around the disparity so far, move it, and enlarge it to full size."""
+
+    def __init__(self, half: int, hidden: int, width: int, descriptor: int, reach: int) -> None:
+        """`half` channels of the features at 1/2, `hidden` of the adjustment's, `width` channels in
+        here; `descriptor` channels are compared at offsets up to `reach` half-size pixels."""
+        super().__init__()
+        self.reach = reach
+        self.to_descriptor = nn.Conv2d(half, descriptor, 1)
+        self.to_enlarge = nn.Sequential(
+            nn.Conv2d(hidden + 4 * half, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, 9 * 4, 1)
+        )
+        self.from_hidden = nn.Conv2d(hidden, width, 1)
+        self.inputs = convolution(half + width + (2 * reach + 1) + 1, width)
+        self.blocks = nn.Sequential(ResidualBlock(width, width), ResidualBlock(width, width))
+        self.outputs = nn.Conv2d(width, 2 * reach + 1 + 3, 3, padding=1)
+        self.to_full = nn.Conv2d(width, 9 * 4, 3, padding=1)
+
+    def forward(
+        self,
+        left: Float[Tensor, "B C H2 W2"],
+        right: Float[Tensor, "B C H2 W2"],
+        adjusted: Adjusted,
+    ) -> Refined:
+        """Refine the disparity of the left view."""
+        logits = self.to_enlarge(torch.cat((adjusted.hidden, F.pixel_unshuffle(left, 2)), dim=1))
+        start = upsample(adjusted.disparity[:, None] * 2, logits, 2)
+        cost = self.compare(left, right, start.detach())
+        hidden = F.interpolate(
+            self.from_hidden(adjusted.hidden), scale_factor=2, mode="bilinear", align_corners=False
+        )
+        relief = start - F.avg_pool2d(start, 5, stride=1, padding=2, count_include_pad=False)
+        x = self.blocks(self.inputs(torch.cat((left, hidden, cost, relief.detach()), dim=1)))
+        offsets, gate, occlusion, confidence = self.outputs(x).split(
+            (2 * self.reach + 1, 1, 1, 1), dim=1
+        )
+        steps = torch.arange(-self.reach, self.reach + 1, device=x.device, dtype=x.dtype)
+        move = ((offsets + cost).softmax(1) * steps[:, None, None]).sum(1, keepdim=True)
+        refined = (start + gate.sigmoid() * move).clamp(min=0)
+        disparity = upsample(refined * 2, self.to_full(x), 2)[:, 0]
+        logits = F.interpolate(
+            torch.cat((occlusion, confidence), dim=1),
+            scale_factor=2,
+            mode="bilinear",
+            align_corners=False,
+        )
+        return Refined(disparity, (start[:, 0], refined[:, 0]), logits[:, 0], logits[:, 1])
+
+    def compare(
+        self,
+        left: Float[Tensor, "B C H2 W2"],
+        right: Float[Tensor, "B C H2 W2"],
+        disparity: Float[Tensor, "B 1 H2 W2"],
+    ) -> Float[Tensor, "B offsets H2 W2"]:
+        """Similarity of left pixel x and right pixel x - disparity - offset, for each offset."""
+        left, right = self.to_descriptor(left), self.to_descriptor(right)
+        _, channels, height, width = left.shape
+        steps = torch.arange(-self.reach, self.reach + 1, device=left.device, dtype=left.dtype)
+        x = torch.arange(width, device=left.device, dtype=left.dtype)
+        columns = x - disparity - steps[None, :, None, None]
+        rows = torch.arange(height, device=left.device, dtype=left.dtype)[:, None]
+        grid = torch.stack(
+            (
+                columns * (2 / max(width - 1, 1)) - 1,
+                (rows * (2 / max(height - 1, 1)) - 1).expand_as(columns),
+            ),
+            dim=-1,
+        )
+        moved = F.grid_sample(
+            right, grid.flatten(1, 2), padding_mode="border", align_corners=True
+        ).unflatten(2, (steps.numel(), height))
+        return (left[:, :, None] * moved).sum(1) * channels**-0.5

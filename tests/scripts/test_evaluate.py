@@ -1,0 +1,211 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stereo_tr.datasets.sample import StereoSample
+from stereo_tr.matcher import StereoMatcher, SwappedViewsWarning
+from stereo_tr.scripts import peers
+from stereo_tr.scripts.error_pictures import error_strip
+from stereo_tr.scripts.evaluate import Evaluate, evaluate, main
+from stereo_tr.stereo.output import StereoOutput
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real pairs are not at ../shared/data")
+HEIGHT, WIDTH = 48, 150
+
+
+def textured_pair(shift):
+    """A random texture that the right camera sees `shift` pixels further left."""
+    wide = np.random.default_rng(shift).random((HEIGHT, WIDTH + shift, 3))
+    wide = cv2.GaussianBlur(wide.astype(np.float32), (0, 0), 1)
+    wide = (wide - wide.min()) / (wide.max() - wide.min())
+    return wide[:, :WIDTH].copy(), wide[:, shift:].copy()
+
+
+def write_scene(folder, shift, nocc=True):
+    folder.mkdir(parents=True)
+    for name, view in zip(("left.png", "right.png"), textured_pair(shift), strict=True):
+        cv2.imwrite(str(folder / name), (view * 255).round().astype(np.uint8))
+    cv2.imwrite(str(folder / "disp.png"), np.full((HEIGHT, WIDTH), 256 * shift, np.uint16))
+    if nocc:
+        seen = np.full((HEIGHT, WIDTH), 255, np.uint8)
+        seen[:, :shift] = 0
+        cv2.imwrite(str(folder / "nocc.png"), seen)
+
+
+class SaysTwelve(nn.Module):
+    """Stands for a model: 12 px everywhere, and the left 6 columns occluded."""
+
+    def forward(self, left, right):
+        disparity = torch.full_like(left[:, 0], 12)
+        occlusion = torch.zeros_like(disparity)
+        occlusion[..., :6] = 0.9
+        return StereoOutput(disparity, occlusion, torch.ones_like(disparity), None)
+
+
+@pytest.fixture
+def says_twelve(monkeypatch):
+    monkeypatch.setattr(
+        StereoMatcher, "from_pretrained", lambda **settings: StereoMatcher(SaysTwelve())
+    )
+
+
+def test_scores_are_worked_out_by_hand(tmp_path, says_twelve):
+    write_scene(tmp_path / "a" / "one", 10)
+    write_scene(tmp_path / "a" / "two", 15)
+    write_scene(tmp_path / "b" / "one", 12, nocc=False)
+    scores = evaluate(Evaluate(root=(tmp_path,)))
+    one, two, unknown = scores.images
+    # d1: 3 px off is not more than 3 px; bad-2 and bad-3 are strict too.
+    assert one.all == {"epe": 2, "bad_1": 100, "bad_2": 0, "bad_3": 0, "d1": 0}
+    assert two.non_occluded == {"epe": 3, "bad_1": 100, "bad_2": 100, "bad_3": 0, "d1": 0}
+    assert one.occlusion_iou == pytest.approx(6 / 10)
+    assert two.occlusion_f1 == pytest.approx(2 * 6 / (6 + 15))
+    assert unknown.all["epe"] == 0
+    assert np.isnan([unknown.occlusion_iou, *unknown.non_occluded.values()]).all()
+    a, b, every = scores.means
+    assert (a.group, b.group, every.group) == ("a", "b", "all")
+    assert (a.all["epe"], b.all["epe"]) == (2.5, 0)
+    assert every.all["epe"] == pytest.approx(5 / 3)
+    # A scene that doesn't tell what is occluded takes no part in the mean over what isn't.
+    assert every.non_occluded["epe"] == 2.5
+    assert (every.images, every.images_with_occlusion) == (3, 2)
+
+
+def test_table_and_json_hold_the_same_numbers(tmp_path, says_twelve, capsys):
+    write_scene(tmp_path / "a" / "one", 10)
+    write_scene(tmp_path / "a" / "two", 15, nocc=False)
+    file = tmp_path / "out" / "scores.json"
+    main(["--root", str(tmp_path / "a"), "--peer", "sgbm", "--json", str(file)])
+    lines = capsys.readouterr().out.splitlines()
+    written = json.loads(file.read_text())
+    rows = written["images"] + written["means"]
+    methods = ["cstr_small", "sgbm_hh", "sgbm_3way"]
+    assert [row["method"] for row in rows] == 3 * methods
+    table = [line for line in lines if any(f" {method} " in line for method in methods)]
+    for row, line in zip(rows, table, strict=True):
+        cells = line.split()[-14:]
+        occluded = row["occluded"]
+        numbers = [*row["all"].values(), *row["non_occluded"].values()]
+        numbers += [occluded["epe"], occluded["bad_2"], row["occlusion_iou"]]
+        assert cells[:-1] == ["-" if n is None else f"{n:.2f}" for n in numbers]
+    assert written["protocol"].split(". ")[0] in "\n".join(lines)
+    assert written["settings"]["peer_settings"]["blockSize"] == peers.SETTINGS["blockSize"]
+    assert {"torch", "opencv", "stereo_tr"} <= set(written["versions"])
+    assert not [path for path in file.parent.iterdir() if path != file]
+
+
+@pytest.mark.parametrize("mode", peers.MODES)
+def test_the_peer_finds_a_shift_up_to_the_left_border(mode):
+    left, right = textured_pair(11)
+    found = peers.match(left, right, 11, mode)
+    inside = np.abs(found.disparity - 11)[:, 11:]
+    assert inside.mean() < 0.1
+    assert (inside > 1).mean() < 0.01
+    # Without a left margin OpenCV would give up the first 16 columns.
+    assert found.hole[:, 11:16].mean() < 0.2
+    assert found.disparity.min() >= 0
+
+
+def test_the_peer_takes_an_image_narrower_than_its_search():
+    left, right = (view[:, :20].copy() for view in textured_pair(3))
+    assert peers.match(left, right, 100, "sgbm_hh").disparity.shape == (HEIGHT, 20)
+
+
+def test_holes_are_filled_from_the_background():
+    disparity = np.array([[-1, 9, -1, -1, 4, -1], [-1] * 6, [-1, -1, 2, -1, 7, 8]], np.float32)
+    filled = peers.fill_from_background(disparity, disparity >= 0)
+    expected = [[9, 9, 4, 4, 4, 4], [0] * 6, [2, 2, 2, 2, 7, 8]]
+    np.testing.assert_array_equal(filled, np.array(expected, np.float32))
+
+
+@shared
+def test_the_peer_is_as_good_as_is_known():
+    """../shared/data/README.md: EPE 1.00 and 0.89 px, > 3 px 3.06 %, > 2 px 5.13 %."""
+    roots = (SHARED / "kitti2015", SHARED / "middlebury_eval3_Q")
+    scores = evaluate(Evaluate(root=roots, peer="sgbm", peer_only=True))
+    kitti, _, motorcycle, _ = scores.images
+    assert kitti.all["epe"] < 1.0
+    assert kitti.all["bad_3"] < 3.2
+    assert motorcycle.non_occluded["epe"] < 0.89
+    assert motorcycle.non_occluded["bad_2"] < 5.13
+
+
+def test_generated_scenes_need_no_folder(says_twelve):
+    scores = evaluate(Evaluate(data="generated", count=2, height=64, width=96))
+    assert len(scores.images) == 2
+    assert all(np.isfinite(row.non_occluded["epe"]) for row in scores.images)
+
+
+def test_limit_counts_for_each_root(tmp_path, says_twelve):
+    for name in ("a/one", "a/two", "b/one", "b/two"):
+        write_scene(tmp_path / name, 10)
+    scores = evaluate(Evaluate(root=(tmp_path / "a", tmp_path / "b"), limit=1))
+    assert [row.scene for row in scores.images] == ["a/one", "b/one"]
+
+
+def test_pictures_show_what_is_wrong_where(tmp_path, says_twelve):
+    write_scene(tmp_path / "a" / "one", 10)
+    evaluate(Evaluate(root=(tmp_path / "a",), pictures=tmp_path / "pictures"))
+    picture = cv2.imread(str(tmp_path / "pictures" / "a_one_cstr_small.png"))
+    assert picture.shape == (HEIGHT, 4 * WIDTH + 3 * 2, 3)
+
+    nothing = torch.zeros(3, 4, dtype=torch.bool)
+    truth = torch.full((3, 4), 5.0)
+    valid = ~nothing
+    valid[0, 0] = False
+    sample = StereoSample(
+        torch.ones(3, 3, 4), torch.ones(3, 3, 4), truth, valid, nothing, truth, nothing, nothing, ""
+    )
+    disparity = truth.numpy().copy()
+    disparity[1, 1] += 100
+    error = error_strip(disparity, sample)[:, -4:].astype(int)
+    assert len(set(error[0, 0])) == 1  # grey: unknown
+    assert error[0, 0, 0] > 50
+    assert error[1, 1].sum() > 500  # bright: wrong
+    assert error[2, 2].sum() < 10  # black: right
+
+
+def test_swapped_views_are_told_with_their_scene(tmp_path, says_twelve):
+    write_scene(tmp_path / "a" / "one", 10)
+    scene = tmp_path / "a" / "one"
+    (scene / "left.png").rename(scene / "other.png")
+    (scene / "right.png").rename(scene / "left.png")
+    (scene / "other.png").rename(scene / "right.png")
+    with pytest.warns(SwappedViewsWarning, match=r"^a/one: .*look swapped"):
+        evaluate(Evaluate(root=(tmp_path,)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--data pairs needs --root"),
+        (["--root", "nowhere"], "nowhere doesn't exist"),
+        (["--root", ".", "--limit", "0"], "--limit 0: give 1 or more"),
+        (["--data", "generated", "--root", "."], "generated scenes need no folder"),
+        (["--root", ".", "--peer-only"], "--peer-only needs --peer sgbm"),
+        (["--root", "a", "--root", "a"], "a/one is in two of the roots"),
+        (["--root", "a", "--weights", "none.pth"], "none.pth"),
+        (["--root", "a", "--json", "a/one/left.png/x.json"], "left.png"),
+        (["--root", "a", "--json", "a"], "--json a is a folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    write_scene(tmp_path / "a" / "one", 10)
+    before = sorted(tmp_path.rglob("*"))
+    peer = [] if "--weights" in arguments or "--peer-only" in arguments else ["--peer", "sgbm"]
+    only = ["--peer-only"] if peer else []
+    with pytest.raises(SystemExit) as exit_:
+        main([*arguments, *peer, *only])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("stereo-tr evaluate: ")
+    assert said in error
+    assert sorted(tmp_path.rglob("*")) == before

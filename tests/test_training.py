@@ -1,0 +1,450 @@
+"""The training loop on a tiny model and tiny data (stand_in.py)."""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+import stereo_tr
+from stereo_tr import checkpoint, pretrained, processes, recipe, training, training_data
+from stereo_tr.recipe import TrainingSettings
+from stereo_tr.training import TrainingError, train
+from tests.stand_in import TinyModel, TinyPairs, create
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(pretrained, "create_model", create)
+    monkeypatch.setitem(training_data.DATA, "tiny", TinyPairs)
+    monkeypatch.setattr(TinyPairs, "happen", {})
+    monkeypatch.setattr(TinyPairs, "bad", -1)
+    # Curves and pictures have a test of their own; without them the others start at once.
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    yield
+
+
+def settings(out: Path, **changes: Any) -> TrainingSettings:
+    values = {
+        "model": "tiny",
+        "data": ("tiny",),
+        "height": 6,
+        "width": 11,
+        "batch": 3,
+        "steps": 9,
+        "warmup": 2,
+        "validate_every": 4,
+        "validate_pairs": 5,
+        "workers": 0,
+        "log_every": 1,
+    }
+    return TrainingSettings(out=out, **(values | changes))
+
+
+def final(folder: Path) -> dict[str, Any]:
+    """Everything in the last checkpoint, flat: name -> tensor or plain value."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict | list):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for name, inner in items:
+                walk(f"{prefix}/{name}", inner)
+        else:
+            flat[prefix] = value
+
+    walk("", checkpoint.load_checkpoint(folder / "last.pt"))
+    return flat
+
+
+def assert_same_run(folder: Path, other: Path) -> None:
+    first, second = final(folder), final(other)
+    assert first.keys() == second.keys()
+    assert any("exp_avg_sq" in name for name in first)
+    assert any(name.startswith("/average/module.") for name in first)
+    for name, value in first.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, second[name]), name
+        else:
+            assert value == second[name], name
+
+
+def lines(folder: Path, key: str) -> list[tuple[int, float]]:
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(record["step"], record[key]) for record in records if key in record]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A run that nothing disturbed."""
+    train(settings(tmp_path / "whole"))
+    return tmp_path / "whole"
+
+
+def test_a_model_learns_one_pair_by_heart(tmp_path, monkeypatch):
+    class OnePair(TinyPairs):
+        def __getitem__(self, index: int):
+            return super().__getitem__(7)
+
+    monkeypatch.setitem(training_data.DATA, "tiny", OnePair)
+    result = train(
+        settings(
+            tmp_path,
+            steps=300,
+            batch=1,
+            learning_rate=0.05,
+            override=("noise=0", "channels=8"),
+            validate_every=300,
+            ema=0.9,
+        )
+    )
+    errors = lines(tmp_path, "validation/epe")  # of the averaged weights, on that same pair
+    assert [step for step, _ in errors] == [0, 300]
+    assert errors[1][1] == pytest.approx(result["epe"], rel=1e-5)
+    assert errors[1][1] < 0.1 * errors[0][1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, whole, workers):
+    out = tmp_path / "stopped"
+    first = train(settings(out, minutes=1e-9))  # the time is up after one step
+    assert (first["step"], first["finished"], first["weights"]) == (1, False, None)
+    second = train(TrainingSettings(out, resume=True, workers=workers, log_every=1))
+    assert (second["step"], second["finished"]) == (9, True)
+    assert_same_run(out, whole)
+    names = [f"train/{name}" for name in ("disparity", "occlusion", "total", "norm")]
+    for name in [*names, "validation/epe", "validation/bad_2"]:
+        assert lines(out, name) == lines(whole, name)
+    assert [step for step, _ in lines(whole, "train/total")] == list(range(1, 10))
+    assert [step for step, _ in lines(whole, "validation/epe")] == [0, 4, 8, 9]
+
+
+@pytest.mark.parametrize("save_minutes", [0.0, 10.0])
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, whole, save_minutes):
+    class KilledError(BaseException):
+        pass
+
+    def kill():
+        raise KilledError
+
+    out = tmp_path / "killed"
+    TinyPairs.happen = {5 * 3 + 1: kill}
+    with pytest.raises(KilledError):
+        train(settings(out, save_minutes=save_minutes))
+    assert final(out)["/step"] == (5 if save_minutes == 0 else 0)
+    with (out / "log.jsonl").open("a") as log:
+        log.write('{"step": 6, "train/to')  # cut off in the middle of a line
+    TinyPairs.happen = {}
+    train(TrainingSettings(out, resume=True, workers=0, log_every=1))
+    assert_same_run(out, whole)
+    assert lines(out, "train/total") == lines(whole, "train/total")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_stops(tmp_path, whole, number):
+    out = tmp_path / "stopped"
+    before = signal.getsignal(number)
+    TinyPairs.happen = {5 * 3: lambda: os.kill(os.getpid(), number)}
+    result = train(settings(out))
+    assert (result["step"], result["finished"], result["signal"]) == (6, False, number)
+    assert signal.getsignal(number) is before
+    TinyPairs.happen = {}
+    train(TrainingSettings(out, resume=True, workers=0))
+    assert_same_run(out, whole)
+
+
+def test_the_second_interrupt_stops_at_once(tmp_path):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    TinyPairs.happen = {5 * 3: twice}
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(tmp_path))
+    assert final(tmp_path)["/step"] == 0
+
+
+def test_two_processes_equal_one(tmp_path):
+    still = ("noise=0",)  # the processes draw different noise
+    train(settings(tmp_path / "one", batch=6, override=still))
+    command = f"""--out {tmp_path / "two"} --model tiny --data tiny --height 6 --width 11 --batch 6
+        --steps 9 --warmup 2 --validate-every 4 --validate-pairs 5 --workers 1 --log-every 1
+        --override noise=0"""
+    # The package under test, installed or not, is the one that the processes import.
+    paths = [Path(stereo_tr.__file__).parent.parent, Path(__file__).parent.parent]
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+        + ["-m", "tests.stand_in", *command.split()],
+        check=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": ":".join([*map(str, paths), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"},
+    )
+    for name in ("train/disparity", "train/occlusion", "train/norm", "validation/epe"):
+        one, two = lines(tmp_path / "one", name), lines(tmp_path / "two", name)
+        torch.testing.assert_close(torch.tensor(one), torch.tensor(two), rtol=2e-5, atol=0.0)
+    one, two = final(tmp_path / "one"), final(tmp_path / "two")
+    weights = [name for name in one if name.startswith(("/model/", "/average/"))]
+    for name in weights:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_processes_share_each_step_and_nothing_changes(count):
+    shares = [list(training_data.StepBatches(3, 6, 8, rank, count)) for rank in range(count)]
+    steps = [sum((share[step] for share in shares), []) for step in range(3)]
+    assert steps == [list(range(24, 32)), list(range(32, 40)), list(range(40, 48))]
+
+
+def test_a_batch_that_cannot_be_shared():
+    with pytest.raises(ValueError, match="--batch 7 can't be shared evenly by 3 .* 6 or 9"):
+        training_data.StepBatches(0, 1, 7, 0, 3)
+
+
+def test_infinity_names_its_step_and_its_sample(tmp_path):
+    TinyPairs.bad = 5 * 3 + 2
+    with pytest.raises(TrainingError, match=r"^step 5: .*inf.* sample tiny 17, saved as \S+ in"):
+        train(settings(tmp_path))
+    assert final(tmp_path)["/step"] == 0
+    [saved] = tmp_path.glob("not_finite*")
+    with safe_open(saved, "pt") as file:
+        assert file.metadata() == {"name": "tiny 17", "step": "5"}
+        assert file.get_tensor("disparity").isinf().all()
+        assert torch.equal(file.get_tensor("left")[0], TinyPairs(6, 11, 0)[17].left)
+
+
+def test_a_gradient_that_is_not_finite_stops_too(tmp_path, monkeypatch):
+    class Steep(TinyModel):
+        def losses(self, output, sample):
+            # sqrt(0) is finite, its slope isn't
+            return super().losses(output, sample) | {"steep": self.regression.bias.mul(0).sqrt()[0]}
+
+    monkeypatch.setattr(pretrained, "create_model", lambda name, **overrides: Steep())
+    with pytest.raises(TrainingError, match=r"^step 0: .*sample tiny 0, tiny 1, tiny 2, saved"):
+        train(settings(tmp_path))
+
+
+@pytest.mark.parametrize("failure", ["fsync", "replace"])
+def test_a_failing_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, failure):
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for step in (1, 2):
+        checkpoint.save_checkpoint(tmp_path, {"step": step})
+    with monkeypatch.context() as patch:
+        owner = os if failure == "fsync" else Path
+        patch.setattr(owner, failure, full)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save_checkpoint(tmp_path, {"step": 3})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
+    assert checkpoint.load_last(tmp_path)[0]["step"] == 2
+
+
+def test_each_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+    rename = Path.replace
+
+    class KilledError(BaseException):
+        pass
+
+    for moment in range(4):
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        for step in (1, 2):
+            checkpoint.save_checkpoint(folder, {"step": step})
+        calls = iter(range(10))
+
+        def until(path: Path, target: Path, calls: Iterator[int] = calls, moment: int = moment):
+            if next(calls) == moment:
+                raise KilledError
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "replace", until)
+        if moment < 3:
+            with pytest.raises(KilledError):
+                checkpoint.save_checkpoint(folder, {"step": 3})
+        else:
+            checkpoint.save_checkpoint(folder, {"step": 3})
+        monkeypatch.setattr(Path, "replace", rename)
+        assert checkpoint.load_last(folder)[0]["step"] == (2, 2, 3, 3)[moment]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    for step in (1, 2):
+        checkpoint.save_checkpoint(tmp_path, {"step": step})
+    last = tmp_path / "last.pt"
+    last.write_bytes(last.read_bytes()[:-100])
+    state, path = checkpoint.load_last(tmp_path)
+    assert (state["step"], path.name) == (1, "previous.pt")
+    (tmp_path / "previous.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"last.pt is no whole checkpoint.*previous.pt is no"):
+        checkpoint.load_last(tmp_path)
+
+
+def test_the_weights_are_the_average_in_half_precision(whole, tmp_path):
+    state = final(whole)
+    weights = load_file(whole / "weights.safetensors")
+    assert weights.keys() == TinyModel().state_dict().keys()
+    for name, value in weights.items():
+        assert torch.equal(value, state[f"/average/module.{name}"].half())
+    training.export_weights(whole / "last.pt", tmp_path / "again.safetensors")
+    again = load_file(tmp_path / "again.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_the_average_forgets_the_start():
+    model = nn.Linear(1, 1, bias=False)
+    average = training._average(model, 0.9)
+    expected = 0.0
+    for step in range(1, 120):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        average.update_parameters(model)
+        decay = min(0.9, step / (step + 9))  # the first update copies
+        expected = 1.0 if step == 1 else decay * expected + (1 - decay) * step
+    assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert 119 - expected == pytest.approx(9, abs=0.1)  # a ramp's average lags by d / (1 - d)
+
+
+def rates(**changes: Any) -> list[float]:
+    chosen = settings(Path("unused"), learning_rate=0.5, **changes).filled()
+    return [recipe.learning_rate(chosen, step) for step in range(chosen.steps)]
+
+
+def test_schedules():
+    cosine = rates(steps=102, warmup=2, schedule="cosine")
+    assert cosine[:3] == pytest.approx([0.5 / 3, 1 / 3, 0.5])
+    assert cosine[52] == pytest.approx(0.25)
+    assert cosine[-1] == pytest.approx(0.25 * (1 - math.cos(math.pi / 100)))
+    trapezoid = rates(steps=100, warmup=0, schedule="trapezoid")
+    assert trapezoid[:76] == [0.5] * 76
+    assert trapezoid[-1] == pytest.approx(0.02)
+    assert trapezoid[:76] == rates(steps=200, warmup=0, schedule="trapezoid")[:76]
+    epochs = rates(steps=3, warmup=0, schedule="exponential", batch=22_389)
+    assert epochs == pytest.approx([0.5, 0.5, 0.495])
+
+
+def test_the_published_recipe():
+    chosen = TrainingSettings(Path("unused"), preset="published", batch=5).filled()
+    assert (chosen.model, chosen.learning_rate, chosen.clip) == ("cstr", 1e-4, 0.1)
+    assert chosen.batch == 5
+    optimizer = recipe.make_optimizer(chosen, TinyModel(channels=4))
+    sizes = {g["scale"]: sum(p.numel() for p in g["params"]) for g in optimizer.param_groups}
+    assert sizes == {1.0: 4 * 6 * 9 + 4 + 4 + 4, 2.0: 4 + 1}
+    assert {g["weight_decay"] for g in optimizer.param_groups} == {1e-4}
+
+
+def test_overrides():
+    given = ("layers=3", "bias=false", "widths=[1, 2]", "name=small", "rate=1e-3", "x=a=b")
+    assert recipe.parse_overrides(given) == {
+        "layers": 3,
+        "bias": False,
+        "widths": [1, 2],
+        "name": "small",
+        "rate": 1e-3,
+        "x": "a=b",
+    }
+    with pytest.raises(ValueError, match="name=value, not 'layers'"):
+        recipe.parse_overrides(("layers",))
+
+
+def test_bf16_only_where_the_processor_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    for there in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+        monkeypatch.setattr(
+            torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there, raising=False
+        )
+        assert recipe.uses_bf16("auto", cpu) is there
+    assert recipe.uses_bf16("bf16", cpu)
+    assert not recipe.uses_bf16("float32", cpu)
+
+
+def test_bf16_trains(tmp_path):
+    kinds = []
+
+    def remember(module: nn.Module, given: Any, output: torch.Tensor) -> None:
+        kinds.append((output.dtype, module.weight.dtype))
+
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, given, output: (
+            remember(module, given, output) if isinstance(module, nn.Conv2d) else None
+        )
+    )
+    with hook:
+        train(settings(tmp_path, precision="bf16", steps=2))
+    assert set(kinds) == {(torch.bfloat16, torch.float32)}
+
+
+def test_steps_and_rate_may_change_on_resuming(tmp_path):
+    train(settings(tmp_path))
+    changed = TrainingSettings(tmp_path, resume=True, steps=11, learning_rate=1e-5, workers=0)
+    assert train(changed)["step"] == 11
+    assert final(tmp_path)["/settings/learning_rate"] == 1e-5
+    with pytest.raises(ValueError, match=r"height is 6 in this run and can't become 7.*Only steps"):
+        train(TrainingSettings(tmp_path, resume=True, height=7))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": ("tinny",)}, "unknown data 'tinny'; did you mean tiny"),
+        ({"data": ("tiny", "tiny")}, "one name for now"),
+        ({"batch": 0}, "--batch must be positive"),
+        ({"ema": 1.0}, "--ema is a decay"),
+        ({"device": "nowhere"}, "can't train on device 'nowhere'"),
+        ({"model": "huge"}, "unknown model 'huge'"),
+        ({"resume": True}, r"holds no checkpoint \(last.pt\) to go on from"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        train(settings(tmp_path / "new", **changes))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_is_not_overwritten(whole):
+    before = (whole / "last.pt").read_bytes()
+    with pytest.raises(ValueError, match="holds a run: add --resume, or take another folder"):
+        train(settings(whole))
+    assert (whole / "last.pt").read_bytes() == before
+
+
+def test_curves_and_pictures(tmp_path, monkeypatch):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard")
+    train(settings(tmp_path, steps=4))
+    board = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    names = {"train/disparity", "train/total", "train/norm", "train/learning_rate"}
+    names |= {"train/pairs_per_second", "validation/epe", "validation/bad_3"}
+    assert names <= set(board.Tags()["scalars"])
+    assert [event.step for event in board.Scalars("train/total")] == [1, 2, 3, 4]
+    pictures = board.Images("left, disparity, truth")
+    assert [(picture.step, picture.height, picture.width) for picture in pictures] == [
+        (0, 6, 33),
+        (4, 6, 33),
+    ]
+
+
+def test_without_tensorboard_there_is_one_hint(tmp_path, capfd):
+    train(settings(tmp_path, steps=1))
+    assert capfd.readouterr().err.count("pip install 'stereo-tr[train]'") == 1
+
+
+def test_a_step_draws_the_same_wherever_the_run_began():
+    def draws(step: int, rank: int) -> tuple[float, ...]:
+        processes.seed_step(3, step, rank)
+        return tuple(torch.rand(5).tolist())
+
+    assert draws(8, 0) == draws(8, 0)
+    assert len({draws(8, 0), draws(8, 1), draws(9, 0), draws(0, 8)}) == 4
