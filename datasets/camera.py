@@ -30,7 +30,7 @@ def photograph(
     left, right: clean views; edges: pixels beside another surface, [H, W], in each view;
     pool: normal noise to draw from.
     """
-    unlike = 0.15 if rng.random() < 0.4 else rng.uniform(0.3, 1.0)
+    unlike = 0.1 if rng.random() < 0.4 else rng.uniform(0.3, 1.0)
     """how different the two cameras are, 0 to 1"""
     views = [left, right]
     if rng.random() < 0.8:  # a pixel gathers light from both sides of an edge
@@ -73,7 +73,7 @@ def highlight(
     left: Picture,
     right: Picture,
     on_object: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    place: tuple[float, float],
+    place: tuple[int, int],
     disparity: float,
     rng: np.random.Generator,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Photographs that come inside scikit-image, for textures: public domain or CC0, none of a stereo pair.
+"""Photographs inside scikit-image, for textures: public domain or CC0, none of a stereo pair.
 
 The licence of each is the one that skimage.data's documentation states (version 0.26). Left out are
 its stereo pair (motorcycle) and all pictures without a clear statement of public domain or CC0.
@@ -31,7 +31,7 @@ PHOTOGRAPHS = {
 
 
 def photograph_folder() -> Path:
-    """Where scikit-image keeps its pictures. Raises ValueError, with the remedy, if it isn't installed."""
+    """Where scikit-image keeps its pictures; ValueError, with the remedy, if it isn't installed."""
     found = find_spec("skimage")
     if found is None or not found.submodule_search_locations:
         raise ValueError(

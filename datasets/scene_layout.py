@@ -12,7 +12,7 @@ Tests    tests/datasets/test_generated.py
 
 import numpy as np
 
-from .shapes import BORDER, SHAPES, THIN, fill
+from .shapes import BORDER, SHAPES, THIN, blank_canvas, fill, finished
 from .surfaces import MOST, STEEPEST, Surface
 
 CLASSES = ("background", "floor", "wall", "box", *SHAPES)
@@ -21,7 +21,7 @@ KIND = {name: number for number, name in enumerate(CLASSES)}
 WIDE = 0.45
 """largest disparity of a scene as a share of the image's width: beyond, little is seen by both"""
 NOMINAL_HEIGHT = 192
-"""image height for which object sizes of 9 to 130 px are meant; larger images get larger ones too"""
+"""image height for which objects of 9 to 130 px are meant; in larger images they grow along"""
 
 
 class Layout:
@@ -270,14 +270,12 @@ class Layout:
         middle = (corners.min(0) + corners.max(0)) / 2
         extent = np.minimum((corners.max(0) - corners.min(0)) / 2, 2.0 * self.width)
         columns, rows = (2 * int(np.ceil(e)) + 3 + 2 * BORDER for e in extent)
-        mask = np.zeros((rows, columns), np.uint8)
+        canvas = blank_canvas(rows, columns)
         origin = np.array([round(middle[0] - columns / 2), round(middle[1] - rows / 2)])
         # a little larger, so that no gap opens between faces that share an edge
         grown = corners + 0.3 * np.sign(corners - corners.mean(0))
-        fill(mask, grown - origin)
-        mask[[0, -1]] = 0
-        mask[:, [0, -1]] = 0
+        fill(canvas, grown - origin)
         where = origin + np.array([columns, rows]) / 2
         centre = origin + np.array([columns - 1, rows - 1]) / 2
         d = point[2] + slope[0] * (centre[0] - point[0]) + slope[1] * (centre[1] - point[1])
-        self._place(mask, where, (d, *slope, 0.0, 0.0, 0.0), number, KIND["box"])
+        self._place(finished(canvas), where, (d, *slope, 0.0, 0.0, 0.0), number, KIND["box"])

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 STEEPEST = 0.6
 """largest |∂d/∂x| inside a mask; below 1 each right pixel sees at most one point of a surface"""
 MARGIN = 0.05
-"""pixels by which a surface must be nearer to hide another: a match that is off by less is no error,
+"""pixels by which a surface must be nearer to hide another: to be off by less is no error,
 and faces that share an edge overlap there by about as much"""
 MOST = 256
 """surfaces of a scene: their numbers fit a byte, as OpenCV's tables want them"""
@@ -88,7 +88,7 @@ def _seen_from_right(x, y, cx, cy, k0, k1, k2, k3, k4, k5, a, p, q, r):
     constant = (k0 + (k2 + k5 * down) * down) + (x - cx)
     if np.any(k3):
         # the root that tends to constant / linear as k3 tends to 0, free of cancellation; where
-        # there is none (negative discriminant), this lies beyond the parabola's vertex, off the mask
+        # there is none (negative discriminant), this lies beyond the parabola's vertex, unmasked
         root = np.sqrt(np.maximum(linear * linear - 4 * k3 * constant, 0))
         across = 2 * constant / (linear + root)
     else:

@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model, or go on with a run that was stopped",
     "evaluate": "score a model on pairs with known disparity",
     "scenes": "write generated training scenes as pictures to look at",
+    "benchmark": "time, memory and arithmetic of models, in turn",
 }
 
 

@@ -4,8 +4,8 @@
     stereo-tr train --resume --out run
     torchrun --nproc-per-node 2 -m stereo_tr.scripts.train --data generated --out run
 
-Ctrl-C and SIGTERM finish the step, save and stop (exit code 130 or 143); a second one stops at once.
-`--minutes` saves and stops with exit code 0. At the end, `run/weights.safetensors` is there.
+Ctrl-C and SIGTERM finish the step, save and stop (exit code 130 or 143); a second one stops at
+once. `--minutes` saves and stops with exit code 0. At the end, `run/weights.safetensors` is there.
 
 Tests  tests/scripts/test_train.py
 """
@@ -18,11 +18,12 @@ from typing import Any
 from stereo_tr.checkpoint import load_last
 from stereo_tr.recipe import TrainingSettings
 from stereo_tr.scripts.command import run
-from stereo_tr.training import export_weights, train
+from stereo_tr.training import train
+from stereo_tr.training_run import export_weights
 
 
 def command(settings: TrainingSettings) -> dict[str, Any]:
-    """Train or export as the settings say, print where the result is, and return what `train` does."""
+    """Train or export as the settings say, print where the result is; returns what `train` does."""
     if settings.export is not None:
         _, checkpoint = load_last(settings.out)
         export_weights(checkpoint, settings.export)

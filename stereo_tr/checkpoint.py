@@ -26,7 +26,7 @@ LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write `data` to `path` so that the file is there whole, or the old one still is.
 
-    Raises OSError (disk full, no permission) and leaves no temporary file then.
+    Raises OSError (disk full, no permission) that names `path`, and leaves no temporary file then.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -35,6 +35,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

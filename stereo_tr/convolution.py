@@ -3,9 +3,10 @@
 Statistics are taken within a sample (GroupNorm), so nothing leaks between samples or between the
 views of a pair, and training and inference are the same function.
 
-Letters  B batch, C channels, H W size of a map
-Source   residual blocks: He et al. 2016, https://arxiv.org/abs/1512.03385; GroupNorm: https://arxiv.org/abs/1803.08494
-Tests    tests/test_convolution.py
+Letters  B batch, C C2 channels in and out, H W size of a map, H2 W2 after the stride
+Source   residual blocks: He et al. 2016, https://arxiv.org/abs/1512.03385; GroupNorm:
+         https://arxiv.org/abs/1803.08494
+Tests    tests/test_convolution.py: torch's norm and convolution taken apart
 """
 
 from jaxtyping import Float
@@ -18,7 +19,11 @@ GROUP = 8
 def convolution(
     inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, activation: bool = True
 ) -> nn.Sequential:
-    """Convolution, GroupNorm and (unless told otherwise) ReLU; `same` padding."""
+    """Convolution, GroupNorm and (unless told otherwise) ReLU, for an odd `kernel`.
+
+    Padded so that H x W becomes ceil(H / stride) x ceil(W / stride). Raises ValueError where
+    `outputs` is not a multiple of GROUP.
+    """
     if outputs % GROUP:
         raise ValueError(f"{outputs} output channels are not a multiple of {GROUP}")
     layers: list[nn.Module] = [
@@ -45,5 +50,5 @@ class ResidualBlock(nn.Module):
         self.activation = nn.ReLU()
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
-        """Branch plus shortcut."""
+        """Branch plus shortcut; H2, W2 are H, W over the stride, rounded up."""
         return self.activation(self.branch(x) + self.shortcut(x))

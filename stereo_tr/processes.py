@@ -1,7 +1,8 @@
 """Training on one process or on many: who am I, what do the others say, and when to stop.
 
-`torchrun` starts the processes and tells each its rank through the environment; without it there is
-one process and nothing here communicates. Tensors travel by gloo between CPUs, by nccl between GPUs.
+`torchrun` starts the processes and tells each its rank through the environment; without it there
+is one process and nothing here communicates. Tensors travel by gloo between CPUs, by nccl between
+GPUs.
 
 Tests  tests/test_training.py: two processes equal one; SIGTERM saves
 """

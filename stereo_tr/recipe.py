@@ -1,7 +1,7 @@
 """How a model is trained: the settings, which are also the help text, and what follows from them.
 
-A recipe is a frozen `TrainingSettings`. What isn't given comes from its preset; the filled recipe is
-stored in every checkpoint. On resuming, four kinds of setting behave differently:
+A recipe is a frozen `TrainingSettings`. What isn't given comes from its preset; the filled recipe
+is stored in every checkpoint. On resuming, four kinds of setting behave differently:
 
     where and how     out, resume, export, minutes, device, workers, precision, compile, log_every,
                       save_minutes: always those of the command at hand, never stored
@@ -120,8 +120,8 @@ class TrainingSettings:
     weight_decay: float | None = None
     """weight decay of AdamW (1e-4)"""
     schedule: Literal["cosine", "trapezoid", "exponential"] | None = None
-    """learning rate after the warm-up. cosine: falls to zero over all steps (small); trapezoid: stays
-    and falls to zero over the last quarter, so that --steps can be raised while it still stays;
+    """learning rate after the warm-up. cosine: falls to zero over all steps (small); trapezoid:
+    stays and falls to zero over the last quarter, so that --steps can be raised until then;
     exponential: times 0.99 every 22,390 pairs, an epoch of FlyingThings3D (published)"""
     warmup: int | None = None
     """steps over which the learning rate rises from zero (small: 500, published: 0)"""
@@ -133,7 +133,7 @@ class TrainingSettings:
     seed: int | None = None
     """seed of the weights, the data and whatever the model draws (0)"""
     validate_every: int | None = None
-    """steps between two validations (2000); there is one before the first step and after the last"""
+    """steps between two validations (2000); one comes before the first step, one after the last"""
     validate_pairs: int | None = None
     """generated pairs, never trained on, that a validation scores (32)"""
     precision: Literal["auto", "float32", "bf16"] = "auto"

@@ -2,208 +2,42 @@
 
     results = train(TrainingSettings(out=Path("run"), steps=1000))
 
-One step: the processes share its pairs, average their gradients (DistributedDataParallel), clip
-them, and take one AdamW step; a running average of the weights is what is validated and exported.
-Averaging over processes equals one process with all the pairs where a model's losses are means over
-samples of something computed for each sample.
-
 A run is a folder: checkpoints (checkpoint.py), log (training_log.py) and, at the end,
-`weights.safetensors`. The recipe is in recipe.py, the order of the data in training_data.py.
+`weights.safetensors`. The recipe is in recipe.py, the order of the data in training_data.py, one
+step in training_run.py. Here is what happens between the steps.
 
-Letters  B batch, H W image height and width in pixels
-Tests    tests/test_training.py: overfits one pair; resumes to the same bits; two processes equal one
+Tests  tests/test_training.py: learns one pair by heart, resumes to the same bits, signals, kills
 """
 
 import sys
 import time
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import default_collate
 
-from . import pretrained
-from .checkpoint import has_run, load_checkpoint, load_last, save_checkpoint, write_bytes
+from .checkpoint import has_run, load_last, save_checkpoint
 from .datasets.sample import StereoSample
-from .processes import Processes, StopSignal, seed_step
+from .processes import Processes, StopSignal
 from .progress import Progress, progress
-from .recipe import TrainingSettings, learning_rate, make_optimizer, parse_overrides, uses_bf16
-from .stereo.metrics import bad_n, epe
-from .training_data import (
-    StepBatches,
-    make_loader,
-    open_data,
-    open_validation,
-    pick,
-    to_device,
-)
+from .recipe import TrainingSettings, uses_bf16
+from .training_data import StepBatches, make_loader, open_data, read, to_device
 from .training_log import TrainingLog
+from .training_run import Run, write_weights
 
 WEIGHTS = "weights.safetensors"
-
-
-class TrainingError(ValueError):
-    """A step whose loss or gradient isn't finite; the message names the step and the samples."""
-
-
-class TrainingStep(nn.Module):
-    """A model and its losses as one module, so that one forward pass is what gets distributed."""
-
-    def __init__(self, model: nn.Module, device: torch.device, bf16: bool) -> None:
-        super().__init__()
-        self.model = model
-        self._autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": bf16}
-
-    def forward(self, sample: StereoSample) -> dict[str, Tensor]:
-        """Return the model's weighted losses for a batch; the total is their sum."""
-        with torch.autocast(**self._autocast):
-            return self.model.losses(self.model(sample.left, sample.right), sample)
-
-
-class Run:
-    """A training run at some step: what a checkpoint holds, and what one step does with it."""
-
-    def __init__(
-        self, settings: TrainingSettings, processes: Processes, state: dict[str, Any] | None
-    ) -> None:
-        """Start a run, or go on from the `state` that `Run.state` returned."""
-        self.settings, self.processes = settings, processes
-        torch.manual_seed(settings.seed)
-        self.model = _create(settings.stored_form()).to(processes.device).train()
-        if settings.weights and state is None:
-            pretrained.load_weights(self.model, settings.weights)
-        self.average = _average(self.model, settings.ema)
-        self.optimizer = make_optimizer(settings, self.model)
-        self.step = 0
-        self.validated = -1
-        self.best = float("inf")
-        if state is not None:
-            self._restore(state)
-        bf16 = uses_bf16(settings.precision, processes.device)
-        self.single = TrainingStep(self.model, processes.device, bf16)
-        self.parallel: nn.Module = self.single
-        if settings.compile:
-            self.parallel = torch.compile(self.parallel)
-        if processes.count > 1:
-            self.parallel = DistributedDataParallel(self.parallel, gradient_as_bucket_view=True)
-
-    def state(self) -> dict[str, Any]:
-        """Return everything the next step depends on, as tensors and plain values."""
-        return {
-            "settings": self.settings.stored_form(),
-            "step": self.step,
-            "validated": self.validated,
-            "best": self.best,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def learn(self, sample: StereoSample, stop: bool) -> tuple[dict[str, float], bool]:
-        """Take one step with this process's share of the pairs.
-
-        Returns means over all processes (each loss, their total, the gradient's norm), and whether
-        any process wants to `stop`. Raises TrainingError, with the weights as they were, if the
-        loss or the gradient isn't finite.
-        """
-        rate = learning_rate(self.settings, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        seed_step(self.settings.seed, self.step, self.processes.rank)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses = self.parallel(sample)
-        total = torch.stack(list(losses.values())).sum()
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        values = torch.stack([*losses.values(), total, total.new_tensor(stop)]).detach().double()
-        *means, mean_total, stops = (self.processes.total(values) / self.processes.count).tolist()
-        report = dict(zip(losses, means, strict=True)) | {"total": mean_total, "norm": norm.item()}
-        # The norm is that of the averaged gradient: every process sees the same numbers here.
-        if not all(map(torch.isfinite, torch.tensor([mean_total, report["norm"]]))):
-            raise TrainingError(self._blame(sample, report))
-        self.optimizer.step()
-        self.average.update_parameters(self.model)
-        self.step += 1
-        return report, stops > 0
-
-    def _blame(self, sample: StereoSample, report: dict[str, float]) -> str:
-        """Find the samples that spoil the step one by one, save them, and word the error."""
-        suspects, files = [], []
-        for index in range(len(sample.name)):
-            alone = pick(sample, index)
-            seed_step(self.settings.seed, self.step, self.processes.rank)
-            self.optimizer.zero_grad(set_to_none=True)
-            total = torch.stack(list(self.single(alone).values())).sum()
-            total.backward()
-            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-            if not all(bool(x.isfinite().all()) for x in [total, *gradients]):
-                suspects.append(alone)
-        # If none does it alone, the cause lies in the batch or in the weights: show all of it.
-        suspects = suspects or [pick(sample, index) for index in range(len(sample.name))]
-        for index, alone in enumerate(suspects):
-            name = f"not_finite_step{self.step}_process{self.processes.rank}_{index}.safetensors"
-            tensors = {k: v for k, v in alone._asdict().items() if isinstance(v, Tensor)}
-            data = {k: v.contiguous().cpu() for k, v in tensors.items()}
-            about = {"name": alone.name[0], "step": str(self.step)}
-            write_bytes(self.settings.out / name, save(data, metadata=about))
-            files.append(name)
-        names = self.processes.gather([alone.name[0] for alone in suspects])
-        files = self.processes.gather(files)
-        return (
-            f"step {self.step}: the loss ({report['total']:g}) or the gradient's norm "
-            f"({report['norm']:g}) isn't finite; sample {', '.join(names)}, saved as "
-            f"{', '.join(files)} in {self.settings.out}. The last checkpoint is from before it"
-        )
-
-    @torch.no_grad()
-    def validate(self, log: TrainingLog | None) -> dict[str, float]:
-        """Score the averaged weights on pairs never trained on, shared among the processes.
-
-        Means over images, in pixels and percent, over pixels that both cameras see ("all": also
-        over those that the right camera doesn't see).
-        """
-        model, device = self.average.module.eval(), self.processes.device
-        bf16 = uses_bf16(self.settings.precision, device)
-        scenes = open_validation(self.settings)
-        names = ["epe", "bad_1", "bad_2", "bad_3", "epe_all"]
-        sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
-        for index in range(
-            self.processes.rank, self.settings.validate_pairs, self.processes.count
-        ):
-            sample = to_device(default_collate([scenes[index]]), device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                guess = model(sample.left, sample.right).disparity.float()
-            seen = sample.valid & ~sample.occluded
-            scores = [epe(guess, sample.disparity, seen)]
-            scores += [bad_n(guess, sample.disparity, seen, n) for n in (1, 2, 3)]
-            scores += [epe(guess, sample.disparity, sample.valid)]
-            row = torch.cat(scores).double()
-            sums += torch.stack([row.nan_to_num(nan=0.0), (~row.isnan()).double()])
-            if index == 0 and log is not None:
-                log.picture(self.step, sample.left[0], guess[0], sample.disparity[0])
-        total, count = self.processes.total(sums)
-        self.validated = self.step
-        return dict(zip(names, (total / count.clamp(min=1)).tolist(), strict=True))
 
 
 def train(settings: TrainingSettings) -> dict[str, Any]:
     """Train as the settings say; see `TrainingSettings`. Called alike in each process of torchrun.
 
-    Returns {"step", "finished", "first" (of the processes: the one to print), "signal" (what stopped
-    it, or None), "weights" (path, or None)} and the last validation's scores. Raises ValueError for settings that can't be, FileNotFoundError
-    where there is nothing to resume, TrainingError where a step isn't finite, OSError where
-    the folder can't be written; the last checkpoint is whole in each case.
+    Returns {"step", "finished", "first" (True in the one process that prints), "signal" (what
+    stopped the run, or None), "weights" (path, or None)} and the last validation's scores.
+
+    Raises ValueError for settings that can't be, FileNotFoundError where there is nothing to
+    resume, TrainingError where a step isn't finite, OSError where the folder can't be written; the
+    last checkpoint is whole in each case.
     """
     started = time.monotonic()
     state = None
@@ -229,17 +63,18 @@ def train(settings: TrainingSettings) -> dict[str, Any]:
             if state is not None:
                 print(f"going on after step {run.step} of {settings.steps} ({source})", flush=True)
         loader = make_loader(data, batches, settings.workers)
-        bar = progress(loader, total=settings.steps, label="train", initial=run.step)
+        samples = read(loader)
+        bar = progress(samples, total=settings.steps, label="train", initial=run.step)
         loop = _Loop(run, log, bar, started)
         try:
-            scores = loop.go(bar if processes.first else loader, signals)
+            scores = loop.go(bar if processes.first else samples, signals)
         finally:
             if log is not None:
                 log.close()
         finished, weights = run.step >= settings.steps, None
         if finished and processes.first:
             weights = settings.out / WEIGHTS
-            _write_weights(run.average.module, settings.stored_form(), weights)
+            write_weights(run.average.module, settings.stored_form(), weights)
     return {
         "step": run.step,
         "finished": finished,
@@ -261,13 +96,13 @@ class _Loop:
         self.saved = (-1, -1) if run.step == 0 else (run.step, run.validated)
         self.saved_at = time.monotonic()
 
-    def go(self, loader: Any, signals: StopSignal) -> dict[str, float]:
+    def go(self, samples: Iterable[StereoSample], signals: StopSignal) -> dict[str, float]:
         """Take all steps that are left, or as many as signals and time allow."""
         run, settings = self.run, self.settings
         self.save()  # a run killed early can be resumed, too
         scores = self.validate_if_due()
         self.start_clock()
-        for sample in loader:
+        for sample in samples:
             asked = signals.received is not None or time.monotonic() > self.deadline
             report, stop = run.learn(to_device(sample, run.processes.device), asked)
             self.note(report)
@@ -330,33 +165,6 @@ class _Loop:
         if run.processes.first and self.saved != (run.step, run.validated):
             save_checkpoint(self.settings.out, run.state())
             self.saved = (run.step, run.validated)
-
-
-def export_weights(checkpoint: Path, path: Path) -> None:
-    """Write the averaged weights of a checkpoint as packaged weights (half precision) to `path`."""
-    state = load_checkpoint(checkpoint)
-    average = _average(_create(state["settings"]), 0.0)
-    average.load_state_dict(state["average"])
-    _write_weights(average.module, state["settings"], path)
-
-
-def _write_weights(model: nn.Module, stored: dict[str, Any], path: Path) -> None:
-    pretrained.save_weights(model, path, stored["model"], parse_overrides(stored["override"]))
-
-
-def _create(stored: dict[str, Any]) -> nn.Module:
-    return pretrained.create_model(stored["model"], **parse_overrides(stored["override"]))
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """A running average of the weights, shorter-lived at the start; decay 0 is the last weights."""
-
-    def update(average: list[Tensor], now: list[Tensor], count: Tensor) -> None:
-        # After n steps an average over more than about n / 10 of them would remember the start.
-        n = float(count)
-        torch._foreach_lerp_(average, now, 1 - min(decay, (1 + n) / (10 + n)))
-
-    return AveragedModel(model, multi_avg_fn=update)
 
 
 def _about(settings: TrainingSettings, processes: Processes) -> dict[str, Any]:

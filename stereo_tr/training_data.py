@@ -1,18 +1,19 @@
 """The training data as one endless numbered sequence, and who gets which part of it.
 
-Step s of a run with B pairs a step learns from the samples s B to s B + B - 1. Process r of n takes
-the r-th n-th of them. So neither the number of processes, nor that of helpers, nor a stop in between
-changes what a step sees.
+Step s of a run with B pairs a step learns from the samples s B to s B + B - 1. Process r of n
+takes the r-th n-th of them. So neither the number of processes, nor that of helpers, nor a stop in
+between changes what a step sees.
 
 Tests  tests/test_training.py
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from .datasets.generated import GeneratedScenes
 from .datasets.sample import StereoSample
@@ -77,23 +78,41 @@ def make_loader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
+        # A forked helper would hang on the threads that OpenCV and torch have started here.
+        multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
+        collate_fn=collate,
     )
 
 
-def _start_worker(_: int) -> None:
-    """One thread for each helper, which leaves stopping to the training process.
+def read(loader: DataLoader[StereoSample]) -> Iterator[StereoSample]:
+    """Go through the batches, with helpers that leave stopping to the training process.
 
-    A signal reaches the whole process group. The training process still needs its helpers for the
-    step it is in; they end when it ends (the loader sees to that, also after SIGKILL).
+    SIGINT and SIGTERM reach the whole process group, but the training process needs its helpers to
+    finish a step. They are started with both blocked, and end when it ends, also after SIGKILL.
     """
+    if loader.num_workers:
+        resource_tracker.ensure_running()  # its first start would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        batches = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    yield from batches
+
+
+def _start_worker(_: int) -> None:
+    """Keep a helper to one thread."""
     import cv2  # only the helpers need it, and importing it takes a while
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def collate(samples: Sequence[StereoSample]) -> StereoSample:
+    """Make a batch: every tensor with a leading B, and the list of names."""
+    return StereoSample(*default_collate(samples)[:-1], name=[sample.name for sample in samples])
 
 
 def to_device(sample: StereoSample, device: torch.device) -> StereoSample:

@@ -64,7 +64,15 @@ class TinyPairs(Dataset[StereoSample]):
         everywhere = torch.ones(self.size, dtype=torch.bool)
         nowhere = ~everywhere
         return StereoSample(
-            left, right, disparity, everywhere, nowhere, disparity, nowhere, nowhere, f"tiny {index}"
+            left,
+            right,
+            disparity,
+            everywhere,
+            nowhere,
+            disparity,
+            nowhere,
+            nowhere,
+            f"tiny {index}",
         )
 
 

@@ -1,13 +1,16 @@
 """Attention, written once: scores, what position adds to them, how they become weights.
 
 `attend` is the arithmetic, `Attention` puts the projections around it. *Which* tokens meet (a row,
-a window, an epipolar line of the other view) is a layout's business (layouts.py), never decided here.
+a window, an epipolar line of the other view) is a layout's business (layouts.py), never decided
+here.
 
-Letters  B batch, E heads, D channels a head, C = E * D; T queries, S keys; i a query, j a key
+Letters  B batch, E heads, D channels a head, V of a value, C = E * D; T queries, S keys; i a query,
+         j a key; R = T + S - 1 offsets j - i
 Masks    bool, True means "may look at"
 Source   Vaswani et al. 2017, eq. 1, https://arxiv.org/abs/1706.03762; assignment over queries:
-         CMT-DeepLab, https://arxiv.org/abs/2206.08948, and kMaX-DeepLab, https://arxiv.org/abs/2207.04044;
-         offset terms: Dai et al. 2019 (Transformer-XL), Li et al. 2021 (STTR), Wang et al. 2020 (Axial-DeepLab)
+         CMT-DeepLab, https://arxiv.org/abs/2206.08948, and kMaX-DeepLab,
+         https://arxiv.org/abs/2207.04044; offset terms: Dai et al. 2019 (Transformer-XL), Li et al.
+         2021 (STTR), Wang et al. 2020 (Axial-DeepLab)
 Tests    tests/attention/test_attend.py: torch.nn.MultiheadAttention and float64 loops
 """
 
@@ -54,14 +57,15 @@ ASSIGNMENTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 _FORBIDDEN = -1e9
-"""added to the score of a pair that must not meet; leaves float32 softmax weights of exactly 0"""
+"""added to the score of a pair that must not meet (in float16 half of what that reaches): far below
+any score, so that softmax gives it exactly 0"""
 
 
 class PositionTables(NamedTuple):
     """What a position term adds to one call of `attend`; every part may be absent.
 
-    Offset tables have one row for each offset j - i, ascending from -(T-1) to S-1, so that T + S - 1
-    products serve all T x S pairs (the skewing of Transformer-XL).
+    Offset tables have one row for each offset j - i, ascending from -(T-1) to S-1, so that
+    R = T + S - 1 products serve all T x S pairs (the skewing of Transformer-XL).
     """
 
     query: Float[Tensor, "#E R D"] | None = None
@@ -85,9 +89,14 @@ class Attended(NamedTuple):
 
 
 def skew(products: Float[Tensor, "*B T R"], keys: int) -> Float[Tensor, "*B T S"]:
-    """Pick out[i, j] = products[i, j - i + T - 1]: from a row an offset to a column a key. A view."""
+    """Pick out[i, j] = products[i, j - i + T - 1], without copying.
+
+    `products` holds a column for each offset, R = T + S - 1 of them; S is `keys`.
+    """
     queries, offsets = products.shape[-2:]
     assert offsets == queries + keys - 1, (queries, offsets, keys)
+    if queries == 1:
+        return products
     flat = products.reshape(*products.shape[:-2], queries * offsets)
     flat = flat.narrow(-1, queries - 1, queries * (offsets - 1))
     return flat.unflatten(-1, (queries, offsets - 1))[..., :keys]
@@ -97,14 +106,14 @@ def unskew(weights: Float[Tensor, "*B T S"]) -> Float[Tensor, "*B T R"]:
     """Inverse of `skew`: out[i, j - i + T - 1] = weights[i, j], zero elsewhere."""
     queries, keys = weights.shape[-2:]
     offsets = queries + keys - 1
-    if offsets == 1:
+    if queries == 1:
         return weights
     flat = F.pad(weights, (0, offsets - 1 - keys)).flatten(-2)
     return F.pad(flat, (queries - 1, 1)).unflatten(-1, (queries, offsets))
 
 
 def rotate(x: Float[Tensor, "*B N D"], angles: Float[Tensor, "M half"]) -> Float[Tensor, "*B N D"]:
-    """Turn channel pairs (c, c + D/2) of token n by angles[n]."""
+    """Turn the channel pair (c, c + D/2) of token n by angles[n, c] radians; D is even, M >= N."""
     turn = angles[: x.shape[-2]]
     cosine, sine = turn.cos().repeat(1, 2), torch.cat((-turn.sin(), turn.sin()), dim=-1)
     partner = x.roll(x.shape[-1] // 2, dims=-1)
@@ -119,14 +128,17 @@ def attend(
     position: PositionTables | None = None,
     mask: Bool[Tensor, "*#B T S"] | None = None,
     assignment: str = "over keys",
-    scale: float | None = None,
+    scale: int | float | None = None,
     with_scores: bool = False,
 ) -> Attended:
     """Average `value` with weights assign(scale * query key^T + what position adds).
 
-    `scale` defaults to 1 / sqrt(D). A query that may look at nothing gets zeros. The fused kernel serves whoever needs neither the scores nor
-    another assignment than the one over keys; for training on a CPU its backward pass is slower
-    than the plain products, so there it isn't used.
+    `scale` defaults to 1 / sqrt(D), `assignment` is a key of ASSIGNMENTS. A query that may look at
+    nothing gets zeros, and a key that no query may look at goes to none.
+
+    The fused kernel serves whoever needs neither the scores nor another assignment than the one
+    over keys; for training on a CPU its backward pass is slower than the plain products, so there
+    it isn't used.
     """
     position = position or PositionTables()
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -134,8 +146,9 @@ def attend(
         query, key, value = (rotate(x, position.angles) for x in (query, key, value))
 
     bias = _added_scores(query, key, position, scale)
-    if mask is not None:  # far below any score, yet finite: a query that may look at nothing has no NaN
-        forbidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, _FORBIDDEN)
+    if mask is not None:  # finite, so that a query that may look at nothing has no NaN
+        forbidden = torch.zeros_like(mask, dtype=query.dtype)
+        forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
         bias = forbidden if bias is None else bias + forbidden
 
     fused = assignment == "over keys" and not with_scores and position.value is None
@@ -147,12 +160,14 @@ def attend(
         if bias is not None:
             scores = scores + bias
         weights = ASSIGNMENTS[assignment](scores)
+        if mask is not None and assignment != "over keys":  # a key that no query may look at
+            weights = weights.masked_fill(~mask, 0.0)
         tokens = weights @ value
         if position.value is not None:
             tokens = tokens + unskew(weights) @ position.value
     if mask is not None:
         tokens = tokens * mask.any(-1, keepdim=True)
-    if position.angles is not None:  # values were turned by their own place; turn back by the query's
+    if position.angles is not None:  # values were turned by their own place: back by the query's
         tokens = rotate(tokens, -position.angles)
     if with_scores and mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
@@ -160,7 +175,7 @@ def attend(
 
 
 def _added_scores(
-    query: Tensor, key: Tensor, position: PositionTables, scale: float | None
+    query: Tensor, key: Tensor, position: PositionTables, scale: int | float | None
 ) -> Tensor | None:
     """Sum of what position adds to the scores; `query` is scaled already."""
     queries, keys = query.shape[-2], key.shape[-2]
@@ -180,6 +195,7 @@ class Attention(nn.Module):
     """Projections around `attend`: self-attention, or cross-attention when `context` is given.
 
     The caller says which one it wants; it is not guessed from whether two tensors look equal.
+    Raises ValueError where `heads` doesn't divide `channels` or the assignment is unknown.
     """
 
     def __init__(

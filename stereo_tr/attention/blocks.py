@@ -5,7 +5,8 @@ A transformer block is a sequence of `Residual` branches over maps [B, H, W, C];
 
 Letters  B maps, H W size of a map in tokens, C channels
 Source   post-norm: Vaswani et al. 2017; pre-norm: https://arxiv.org/abs/2002.04745; norm on the
-         branch: Swin V2, https://arxiv.org/abs/2111.09883; layer scale: CaiT; drop path: https://arxiv.org/abs/1603.09382
+         branch: Swin V2, https://arxiv.org/abs/2111.09883; layer scale: CaiT,
+         https://arxiv.org/abs/2103.17239; drop path: https://arxiv.org/abs/1603.09382
 Tests    tests/attention/test_blocks.py: torch.nn.TransformerEncoderLayer
 """
 
@@ -50,7 +51,7 @@ class FeedForward(nn.Module):
 
     With `gated`, the activation of one half multiplies the other (GeGLU). With `mixing`, a
     depthwise convolution of that (odd) size lets neighbouring tokens talk between the two layers,
-    which also tells them where they stand.
+    which also tells them where they stand; the input is a map [B, H, W, C] then.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class FeedForward(nn.Module):
         mixing: int | None = None,
     ) -> None:
         super().__init__()
+        if mixing is not None and mixing % 2 == 0:
+            raise ValueError(f"mixing={mixing} must be odd, to be centred on a token")
         self.widen = nn.Linear(channels, hidden * (2 if gated else 1))
         self.mix = (
             nn.Conv2d(hidden, hidden, mixing, padding=mixing // 2, groups=hidden)
@@ -89,8 +92,9 @@ class Residual(nn.Module):
     """x plus a branch of x.
 
     norm "pre": x + branch(norm(x)); "post": norm(x + branch(x)); "branch": x + norm(branch(x)).
-    `layer_scale` starts a learned factor for each channel of the branch at that value; `drop_path`
-    is the probability, in training, that a sample skips the branch.
+    `layer_scale` starts a learned factor for each channel of the branch at that value; `drop_path`,
+    in [0, 1), is the probability, in training, that a sample skips the branch (the others' branch
+    is enlarged so that the mean stays). Raises ValueError for another `norm`.
     """
 
     def __init__(
@@ -100,8 +104,8 @@ class Residual(nn.Module):
         *,
         norm: NormPlacement = "pre",
         make_norm: Callable[[int], nn.Module] = nn.LayerNorm,
-        layer_scale: float | None = None,
-        drop_path: float = 0.0,
+        layer_scale: int | float | None = None,
+        drop_path: int | float = 0.0,
     ) -> None:
         super().__init__()
         if norm not in ("pre", "post", "branch"):
@@ -110,7 +114,9 @@ class Residual(nn.Module):
         self.norm = make_norm(channels)
         self.placement = norm
         self.scale = (
-            None if layer_scale is None else nn.Parameter(torch.full((channels,), layer_scale))
+            None
+            if layer_scale is None
+            else nn.Parameter(torch.full((channels,), float(layer_scale)))
         )
         self.drop_path = drop_path
 

@@ -1,9 +1,12 @@
 """Which tokens meet: a layout turns a map into sequences of tokens, and back.
 
 A layout is a pair of inverse functions, `split` and `merge`; `context` gives the tokens that a
-sequence looks at (itself, unless the layout says otherwise) and `mask` the pairs that must not meet.
+sequence looks at (itself, unless the layout says otherwise) and `mask` the pairs that may meet.
 
-Letters  B maps, H W size of a map in tokens, C channels, N sequences, T tokens in a sequence
+Letters  B maps, H W size of a map in tokens, C channels, N sequences, T tokens in a sequence,
+         S tokens that it looks at
+Source   axial attention: Wang et al. 2020, https://arxiv.org/abs/2003.07853; shifted windows: Swin,
+         https://arxiv.org/abs/2103.14030; epipolar lines: STTR, https://arxiv.org/abs/2011.02910
 Tests    tests/attention/test_layouts.py: round trips, and who meets whom, by brute force
 """
 
@@ -38,7 +41,10 @@ class Layout(ABC):
     def mask(
         self, height: int, width: int, device: torch.device | None = None
     ) -> Bool[Tensor, "#N T S"] | None:
-        """True where a query may look at a key; None if everywhere. For a single map."""
+        """True where a query may look at a key; None if everywhere.
+
+        For the sequences of a single map, or of size 1 where all sequences share a mask.
+        """
         return None
 
 
@@ -91,7 +97,7 @@ class EpipolarLine(Layout):
     Maps are left views first, right views second. Rows of right views, and what they look at, are
     read from right to left: so the way from a token to its partner is the same in both views, and
     one position term and one mask serve both. With `forward_only` the mask lets a token look only
-    where a partner can lie (disparity >= 0).
+    where a partner can lie (disparity >= 0). An odd number of maps is a ValueError.
     """
 
     forward_only: bool = True

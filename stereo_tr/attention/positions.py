@@ -1,12 +1,14 @@
 """What position adds to attention: to the tokens (maps) or to the scores (terms).
 
-Maps are added to the tokens before they meet: `sine_map`, `LearnedMap`. Terms work inside attention:
-given the attention that asks, the number of queries T and of keys S, `tables` says what to add.
+Maps are added to the tokens before they meet: `sine_map`, `LearnedMap`. Terms work inside
+attention: given the attention that asks, the number of queries T and of keys S, `tables` says what
+to add.
 
 Letters  C channels, E heads, D channels a head, T queries, S keys, R = T + S - 1 offsets j - i
 Source   sine: Vaswani et al. 2017; relative sine with the attention's own projections: STTR,
-         https://arxiv.org/abs/2011.02910; window table: Swin, https://arxiv.org/abs/2103.14030; axial
-         table: Axial-DeepLab, https://arxiv.org/abs/2003.07853; rotary: https://arxiv.org/abs/2104.09864
+         https://arxiv.org/abs/2011.02910; window table: Swin, https://arxiv.org/abs/2103.14030;
+         axial table: Axial-DeepLab, https://arxiv.org/abs/2003.07853; rotary:
+         https://arxiv.org/abs/2104.09864
 Tests    tests/attention/test_positions.py: float64 loops over pairs
 """
 
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .attend import PositionTables
@@ -34,7 +36,7 @@ class Position(Protocol):
         ...
 
 
-def offsets(queries: int, keys: int, device: torch.device | None = None) -> Tensor:
+def offsets(queries: int, keys: int, device: torch.device | None = None) -> Int[Tensor, " R"]:
     """All offsets j - i of key j from query i, ascending: -(T-1) ... S-1."""
     return torch.arange(1 - queries, keys, device=device)
 
@@ -52,18 +54,22 @@ def sine(places: Float[Tensor, "*N"], channels: int) -> Float[Tensor, "*N C"]:
 def sine_map(
     height: int, width: int, channels: int, device: torch.device | None = None
 ) -> Float[Tensor, "H W C"]:
-    """Absolute sine positions of a map: half of the channels for the row, half for the column."""
+    """Absolute sine positions of a map: half of the channels for the row, half for the column.
+
+    Raises ValueError for an odd number of channels.
+    """
     if channels % 2:
         raise ValueError(f"channels={channels} must be even: half for rows, half for columns")
     rows = sine(torch.arange(height, device=device, dtype=torch.float32), channels // 2)
     columns = sine(torch.arange(width, device=device, dtype=torch.float32), channels // 2)
-    return torch.cat(
-        (rows[:, None].expand(-1, width, -1), columns.expand(height, -1, -1)), dim=-1
-    )
+    return torch.cat((rows[:, None].expand(-1, width, -1), columns.expand(height, -1, -1)), dim=-1)
 
 
 class LearnedMap(nn.Module):
-    """One learned vector for each place of a map, resized (bicubic) where the map has another size."""
+    """One learned vector for each place of a map of `height` x `width`.
+
+    It is resized (bicubic) where the map has another size.
+    """
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         super().__init__()
@@ -88,9 +94,9 @@ class RelativeSine:
     biases (STTR, eq. 4, without the position-position term).
     """
 
-    scale: float = 1.0
+    scale: int | float = 1.0
     """distance between neighbouring tokens, in the unit of the sine"""
-    shift: float = 0.0
+    shift: int | float = 0.0
     """added to every distance, in tokens"""
     reversed: bool = False
     """count distances from key to query: for the update of the right view"""
@@ -114,19 +120,21 @@ class Rotary:
 
     Scores then depend on the offset j - i alone, and so do the retrieved values: the result says
     *where* a query found what it found. Wavelengths run geometrically from `shortest` to `longest`
-    tokens.
+    tokens. A head needs an even number of channels.
     """
 
-    shortest: float = 6.0
+    shortest: int | float = 6.0
     """wavelength of the fastest pair of channels, in tokens"""
-    longest: float = 512.0
+    longest: int | float = 512.0
     """wavelength of the slowest pair of channels, in tokens"""
 
     def tables(self, attention: Attention, queries: int, keys: int) -> PositionTables:
         """Angles for every place up to the longer side."""
         weight = attention.to_query.weight
-        pairs = weight.shape[0] // attention.heads // 2
-        step = torch.linspace(0, 1, pairs, device=weight.device)
+        channels = weight.shape[0] // attention.heads
+        if channels % 2:
+            raise ValueError(f"{channels} channels a head: rotary positions turn pairs of them")
+        step = torch.linspace(0, 1, channels // 2, device=weight.device)
         wavelength = self.shortest * (self.longest / self.shortest) ** step
         place = torch.arange(max(queries, keys), device=weight.device)
         return PositionTables(angles=2 * torch.pi * place[:, None] / wavelength)
@@ -146,16 +154,17 @@ class WindowOffsetTable(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def tables(self, attention: Attention, queries: int, keys: int) -> PositionTables:
-        """Bias [E, N, N] for a window of N = height * width places in row-major order."""
+        """Bias [E, N, N] for a window of N = height * width places in row-major order.
+
+        Raises ValueError where T or S isn't N.
+        """
         places = self.height * self.width
         if (queries, keys) != (places, places):
             raise ValueError(
                 f"{queries} queries and {keys} keys do not fill a window of "
                 f"{self.height} x {self.width} = {places} places"
             )
-        y, x = torch.meshgrid(
-            torch.arange(self.height), torch.arange(self.width), indexing="ij"
-        )
+        y, x = torch.meshgrid(torch.arange(self.height), torch.arange(self.width), indexing="ij")
         dy = y.flatten()[:, None] - y.flatten()
         dx = x.flatten()[:, None] - x.flatten()
         row = (dy + self.height - 1) * (2 * self.width - 1) + dx + self.width - 1

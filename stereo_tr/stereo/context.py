@@ -5,7 +5,8 @@ epipolar line in the other view. On the context path (1/16) tokens look along th
 row and their epipolar line, so that two layers connect any two places of an image. In each layer
 the paths exchange what they know, by addition, and both go on.
 
-Letters  B maps (left views, then right views), C channels, h w size of the main path in tokens
+Letters  B maps (left views, then right views), C C2 channels of the main and the context path,
+         h w size of the main path in tokens, a multiple of CONTEXT_STRIDE
 Source   CSTR, https://arxiv.org/abs/2210.11719: two paths, axial attention for context. Unlike the
          published code, the context is carried through all layers, and position is rotary.
 Tests    tests/stereo/test_model.py
@@ -32,14 +33,16 @@ CONTEXT_STRIDE = 4
 
 # The slowest pair of channels turns once within what training crops show, so that larger images ask
 # for no angle that was never seen.
-MAIN_POSITION = Rotary(shortest=4, longest=160)
-CONTEXT_POSITION = Rotary(shortest=3, longest=40)
+MAIN_POSITION = Rotary(shortest=4.0, longest=160.0)
+CONTEXT_POSITION = Rotary(shortest=3.0, longest=40.0)
 
 
 class ContextLayer(nn.Module):
     """Match, tell the context, look around there, tell the matching."""
 
-    def __init__(self, channels: int, heads: int, context_channels: int, context_heads: int) -> None:
+    def __init__(
+        self, channels: int, heads: int, context_channels: int, context_heads: int
+    ) -> None:
         super().__init__()
         self.matching = nn.Sequential(
             _attention(EpipolarLine(), channels, heads, MAIN_POSITION),

@@ -3,7 +3,8 @@
 A small residual pyramid down to 1/16, and a way back up to 1/4, so that the tokens that are matched
 know a large neighbourhood. Both views go through the same weights, stacked on the batch.
 
-Letters  B images (left views, then right views), C channels, H W image size, a multiple of 16
+Letters  B images (left views, then right views), C2 C4 C16 channels at strides 2, 4 and 16,
+         H W image size in pixels, a multiple of 16
 Source   pyramid with a way back up: FPN, https://arxiv.org/abs/1612.03144
 Tests    tests/stereo/test_model.py
 """
@@ -48,7 +49,7 @@ class Features(nn.Module):
         self.merge_quarter = nn.Conv2d(quarter, quarter, 3, padding=1)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Pyramid:
-        """Compute the pyramid of standardised images."""
+        """Compute the pyramid of images that are standardised and whose sizes divide by STRIDE."""
         half = self.stem(images)
         quarter = self.quarter(half)
         eighth = self.eighth(quarter)

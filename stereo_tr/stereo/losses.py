@@ -83,29 +83,32 @@ def robust(error: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     return size.log1p() + 0.1 * size
 
 
-def masked_mean(values: Float[Tensor, "B *n"], mask: Bool[Tensor, "B *n"]) -> Float[Tensor, ""]:
-    """Mean over True pixels of each sample, then over samples; a sample without any counts as 0."""
+def masked_mean(values: Float[Tensor, " B *n"], mask: Bool[Tensor, " B *n"]) -> Float[Tensor, ""]:
+    """Mean over True pixels of each sample, then over samples; a sample without any counts as 0.
+
+    Values where the mask is False have no effect.
+    """
     count = mask.flatten(1).sum(1)
     total = values.masked_fill(~mask, 0.0).flatten(1).sum(1)
     return (total / count.clamp(min=1)).mean()
 
 
 def relative_response(
-    log_assignment: Float[Tensor, "B h w+1 w+1"], sample: StereoSample
+    log_assignment: Float[Tensor, "B h rows columns"], sample: StereoSample
 ) -> Float[Tensor, ""]:
     """-log of what each token gives to its true partner, or to the dustbin if it has none.
 
-    Both views are asked: left tokens along rows of the assignment, right tokens along its columns.
-    Truth between two tokens counts as their linear mixture.
+    `log_assignment` is [B, h, w + 1, w + 1], dustbins last, as `optimal_transport` gives it. Both
+    views are asked: left tokens along rows of the assignment, right tokens along its columns.
+    Truth between two tokens counts as their linear mixture. A sample without truth for the right
+    view adds 0 for it.
     """
     left = (sample.disparity, sample.valid, sample.occluded, -1.0)
     right = (sample.right_disparity, sample.right_valid, sample.right_occluded, 1.0)
     total = log_assignment.new_zeros(())
     views = zip((log_assignment, log_assignment.transpose(-1, -2)), (left, right), strict=True)
     for response, (disparity, valid, occluded, way) in views:
-        disparity, valid, occluded = (
-            x[:, ::TOKEN, ::TOKEN] for x in (disparity, valid, occluded)
-        )
+        disparity, valid, occluded = (x[:, ::TOKEN, ::TOKEN] for x in (disparity, valid, occluded))
         rows, columns = disparity.shape[1:]
         keys = response.shape[-1] - 1
         response = response[:, :rows, :columns]

@@ -19,11 +19,13 @@ def optimal_transport(
 ) -> Float[Tensor, "*B T+1 S+1"]:
     """Log of the assignment of left to right tokens, with a dustbin for those without a partner.
 
-    The last column takes left tokens that match nothing, the last row right tokens. `dustbin` is the
-    score of ending there. Masked scores may be -inf. Every token carries one unit and each dustbin
-    as many as there are tokens on the other side; after the last step each row of tokens sums to 1
-    exactly, columns nearly.
+    The last column takes left tokens that match nothing, the last row right tokens. `dustbin` is
+    the score of ending there. Masked scores may be -inf. Every token carries one unit and each
+    dustbin as many as there are tokens on the other side; after the last step each row of tokens
+    sums to 1 exactly, columns nearly. At least one iteration, else ValueError.
     """
+    if iterations < 1:
+        raise ValueError(f"iterations={iterations}: the transport needs at least one")
     tokens, keys = scores.shape[-2:]
     scores = F.pad(scores.float(), (0, 1, 0, 1))
     scores[..., -1, :] = dustbin
@@ -51,19 +53,20 @@ class RawMatch(NamedTuple):
     """share that the dustbin took, in [0, 1]"""
 
 
-def read_matches(assignment: Float[Tensor, "*B T+1 S+1"], radius: int) -> RawMatch:
+def read_matches(assignment: Float[Tensor, "*B rows columns"], radius: int) -> RawMatch:
     """Mean disparity in a window of 2 * `radius` + 1 right tokens around the best one.
 
-    `assignment` is not logarithmic. The window makes the mean robust against second matches
-    elsewhere, and sub-token exact (STTR, eq. 8).
+    `assignment` [..., T + 1, S + 1] is not logarithmic; its last row and column are the dustbins.
+    The window makes the mean robust against second matches elsewhere, and sub-token exact (STTR,
+    eq. 8). It ends at the borders; a match to the right of its own place counts as disparity 0. Of
+    equal matches the first (the largest disparity) is best.
     """
     matched = assignment[..., :-1, :-1]
-    tokens, keys = matched.shape[-2:]
     best = matched.argmax(-1, keepdim=True)
     window = best + torch.arange(-radius, radius + 1, device=matched.device)
     padded = F.pad(matched, (radius, radius))
     weights = padded.gather(-1, window + radius)
-    place = torch.arange(tokens, device=matched.device)[:, None]
+    place = torch.arange(matched.shape[-2], device=matched.device)[:, None]
     distance = (place - window).clamp(min=0).to(matched.dtype)
     mass = weights.sum(-1)
     disparity = (weights * distance).sum(-1) / mass.clamp(min=1e-6)

@@ -1,12 +1,12 @@
 """`cstr_small`: two rectified views in, disparity, occlusion and confidence of the left one out.
 
-Read `ContextStereoTransformer.forward`: features of both views, layers of matching with context, optimal
-transport, context adjustment, refinement. Every step works on any image size, and no statistic is
+Read `ContextStereoTransformer.forward`: features of both views, layers of matching with context,
+optimal transport, context adjustment, refinement. It works on any image size, and no statistic is
 shared between samples or views.
 
 Letters  B pairs, H W image size in pixels, h w tokens (1/4)
-Source   CSTR, https://arxiv.org/abs/2210.11719, and STTR, https://arxiv.org/abs/2011.02910; the published
-         models themselves are in published/
+Source   CSTR, https://arxiv.org/abs/2210.11719, and STTR, https://arxiv.org/abs/2011.02910; the
+         published models themselves are in published/
 Tests    tests/stereo/test_model.py
 """
 
@@ -71,6 +71,7 @@ class ContextStereoTransformer(nn.Module):
             adjustment_width: channels of the context adjustment (1/4)
             refinement_width: channels of the refinement (1/2)
             refinement_reach: half-size pixels that the refinement looks to either side
+
         """
         super().__init__()
         half, quarter, _, sixteenth = widths
@@ -92,7 +93,7 @@ class ContextStereoTransformer(nn.Module):
     def forward(
         self, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"]
     ) -> StereoOutput:
-        """Match `left` to `right`, RGB in [0, 1]."""
+        """Match `left` to `right`, RGB in [0, 1], of any size; `details` is a `Details`."""
         height, width = left.shape[-2:]
         views = _pad(_standardise(torch.cat((left, right))))
         pyramid = self.features(views)

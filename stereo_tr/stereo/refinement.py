@@ -1,9 +1,9 @@
 """From raw matches to a full-size disparity map: context adjustment, then refinement in detail.
 
-`ContextAdjustment` works on tokens (1/4): where a match is not to be trusted, its disparity is taken
-from trusted tokens of the same surface in the same row and column. `DetailRefinement` works at 1/2:
-it compares both views around the disparity so far and moves it by parts of a pixel. Both leave
-trusted matches alone from the first training step on.
+`ContextAdjustment` works on tokens (1/4): where a match is not to be trusted, its disparity is
+taken from trusted tokens of the same surface in the same row and column; before training already
+it leaves trusted matches alone. `DetailRefinement` works at 1/2: it compares both views around the
+disparity so far and moves it by parts of a pixel.
 
 Letters  B left views, C channels, h w size in tokens (1/4), H2 W2 size at 1/2
 Source   context adjustment: STTR, https://arxiv.org/abs/2011.02910, section 3.4; propagation by
@@ -28,9 +28,10 @@ TRUST_SLOPE, TRUST_MIDDLE = 8.0, 0.4
 
 
 class Propagation(nn.Module):
-    """Every token takes the disparity of trusted tokens that look alike, along its row, then column.
+    """Every token takes the disparity of trusted tokens that look alike.
 
-    The result is a mean of disparities that were matched, so it can't invent one.
+    It looks along its row, then along its column. The result is a mean of disparities that were
+    matched, so it can't invent one.
     """
 
     def __init__(self, channels: int, descriptor: int) -> None:
@@ -44,7 +45,10 @@ class Propagation(nn.Module):
         disparity: Float[Tensor, "B h w"],
         trust: Float[Tensor, "B h w"],
     ) -> Float[Tensor, "B h w"]:
-        """Fill in along rows, and what that gives along columns."""
+        """Fill in along rows, and what that gives along columns.
+
+        `disparity` and the result in tokens, `trust` in [0, 1]: the share a token keeps of its own.
+        """
         _, height, width, _ = tokens.shape
         query, key = self.to_query(tokens), self.to_key(tokens)
         for layout in (Rows(), Columns()):
@@ -53,9 +57,7 @@ class Propagation(nn.Module):
                 layout.split(query)[:, None],
                 layout.split(key)[:, None],
                 layout.split(disparity[..., None])[:, None],
-                position=PositionTables(
-                    bias=preference.expand(-1, -1, preference.shape[-1], -1)
-                ),
+                position=PositionTables(bias=preference.expand(-1, -1, preference.shape[-1], -1)),
             ).tokens
             filled = layout.merge(filled[:, 0], height, width)[..., 0]
             disparity = trust * disparity + (1 - trust) * filled
@@ -85,8 +87,10 @@ class ContextAdjustment(nn.Module):
         nn.init.zeros_(self.outputs.bias)
 
     def forward(self, tokens: Float[Tensor, "B h w C"], match: RawMatch) -> Adjusted:
-        """Adjust the raw match of the left view. Disparities enter standardised, so that neither
-        their range nor an offset matters."""
+        """Adjust the raw match of the left view.
+
+        Disparities enter standardised, so that neither their range nor an offset matters.
+        """
         spread, mean = torch.std_mean(match.disparity, dim=(1, 2), keepdim=True)
         spread = spread + 1.0
         trust = torch.sigmoid(TRUST_SLOPE * (match.confidence - TRUST_MIDDLE))
@@ -120,11 +124,19 @@ class Refined(NamedTuple):
 
 
 class DetailRefinement(nn.Module):
-    """Compare the views at 1/2 around the disparity so far, move it, and enlarge it to full size."""
+    """Compare the views at 1/2 around the disparity so far, move it, enlarge it to full size."""
 
     def __init__(self, half: int, hidden: int, width: int, descriptor: int, reach: int) -> None:
-        """`half` channels of the features at 1/2, `hidden` of the adjustment's, `width` channels in
-        here; `descriptor` channels are compared at offsets up to `reach` half-size pixels."""
+        """Sizes: channels, and how far to look.
+
+        Args:
+            half: channels of the features at 1/2
+            hidden: channels of what the adjustment hands over
+            width: channels in here
+            descriptor: channels that are compared
+            reach: largest offset of the comparison, in half-size pixels
+
+        """
         super().__init__()
         self.reach = reach
         self.to_descriptor = nn.Conv2d(half, descriptor, 1)
@@ -143,7 +155,7 @@ class DetailRefinement(nn.Module):
         right: Float[Tensor, "B C H2 W2"],
         adjusted: Adjusted,
     ) -> Refined:
-        """Refine the disparity of the left view."""
+        """Refine the adjusted disparity of the left view; H2 = 2 h, W2 = 2 w."""
         logits = self.to_enlarge(torch.cat((adjusted.hidden, F.pixel_unshuffle(left, 2)), dim=1))
         start = upsample(adjusted.disparity[:, None] * 2, logits, 2)
         cost = self.compare(left, right, start.detach())
@@ -173,7 +185,11 @@ class DetailRefinement(nn.Module):
         right: Float[Tensor, "B C H2 W2"],
         disparity: Float[Tensor, "B 1 H2 W2"],
     ) -> Float[Tensor, "B offsets H2 W2"]:
-        """Similarity of left pixel x and right pixel x - disparity - offset, for each offset."""
+        """Similarity of left pixel x and right pixel x - disparity - offset, for each offset.
+
+        Offsets ascend from -reach to reach, all in half-size pixels; beyond the border the
+        outermost column is compared.
+        """
         left, right = self.to_descriptor(left), self.to_descriptor(right)
         _, channels, height, width = left.shape
         steps = torch.arange(-self.reach, self.reach + 1, device=left.device, dtype=left.dtype)

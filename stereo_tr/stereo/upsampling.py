@@ -1,6 +1,7 @@
 """Learned upsampling: every fine pixel is a weighted mean of the 3 x 3 coarse pixels around it.
 
-Letters  B batch, h w coarse size, f factor, K maps upsampled together
+Letters  B batch, h w coarse size, f factor, H W = f h, f w fine size, K maps upsampled together,
+         n = 9 * f * f logits
 Source   convex upsampling: RAFT, https://arxiv.org/abs/2003.12039, section 3.3; used by CSTR
 Tests    tests/stereo/test_upsampling.py: a float64 loop, constants stay constant
 """
@@ -20,7 +21,8 @@ def upsample(
     """Enlarge `x` by `factor` with weights softmax(`logits`) over the 9 neighbours.
 
     Channel (k * f + a) * f + b of the logits weighs neighbour k (row-major) for the fine pixel
-    (f y + a, f x + b). Values are not scaled: disparities must be multiplied by `factor`.
+    (f y + a, f x + b). Around the map `padding` takes over: a mode of `torch.nn.functional.pad`.
+    Values are not scaled: disparities must be multiplied by `factor`.
     """
     weights = rearrange(logits, "b (k a c) h w -> b 1 k a c h w", k=9, a=factor, c=factor)
     padded = F.pad(x, (1, 1, 1, 1), mode=padding)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from stereo_tr.datasets.files import write_png
 from stereo_tr.matcher import StereoMatcher
+from stereo_tr.pretrained import create_model, save_weights
 from stereo_tr.scripts.estimate import main
 
 
@@ -175,6 +176,13 @@ def test_unknown_model(refused, views):
 def test_missing_weights(refused, views, tmp_path):
     line = refused(*views, "--weights", tmp_path / "gone.safetensors", real_weights=True)
     assert "gone.safetensors" in line
+
+
+def test_weights_of_another_model(refused, views, tmp_path):
+    weights = tmp_path / "light.safetensors"
+    save_weights(create_model("sttr_light"), weights, "sttr_light")
+    line = refused(*views, "--weights", weights, "--model", "cstr_small", real_weights=True)
+    assert "light.safetensors doesn't fit the model" in line
 
 
 class Trap:

@@ -46,7 +46,7 @@ class PairNorm(nn.Module):
     def forward(self, views: Float[Tensor, "V C h w"]) -> Float[Tensor, "V C h w"]:
         """Normalise view b together with view V/2 + b."""
         pairs = views.shape[0] // 2
-        # A pair's two views become the batch, and the pairs join the channels: a view of the memory.
+        # A pair's two views become the batch, and the pairs join the channels; nothing is copied.
         folded = views.unflatten(0, (2, pairs)).flatten(1, 2)
         normalised = F.batch_norm(
             folded, None, None, self.weight.repeat(pairs), self.bias.repeat(pairs), training=True
@@ -199,6 +199,10 @@ class QuarterTokens(nn.Module):
         """Return how many pixels of the image lie between neighbouring tokens of a row."""
         return 4.0
 
+    def distance(self, width: int) -> float:
+        """Return how far apart neighbouring tokens are for the relative sine: it counts tokens."""
+        return 1.0
+
 
 class SampledTokens(QuarterTokens):
     """Tokens sampled from a full-resolution map at every third pixel (STTR)."""
@@ -234,6 +238,10 @@ class SampledTokens(QuarterTokens):
     def scale(self, width: int) -> float:
         """Return image width over the number of sampled columns: about, but seldom exactly, 3."""
         return width / len(self.centres(width))
+
+    def distance(self, width: int) -> float:
+        """Return how far apart neighbouring tokens are for the relative sine: it counts pixels."""
+        return self.scale(width)
 
 
 def _residual_stage(in_channels: int, channels: int, norm: Norm) -> nn.Sequential:

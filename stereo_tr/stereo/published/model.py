@@ -37,7 +37,11 @@ class PublishedStereo(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, tokenizer: QuarterTokens, transformer: PublishedTransformer
+        self,
+        backbone: Backbone,
+        tokenizer: QuarterTokens,
+        transformer: PublishedTransformer,
+        upsampling: ConvexUpsampling | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", _channels(0.485, 0.456, 0.406), persistent=False)
@@ -46,13 +50,13 @@ class PublishedStereo(nn.Module):
         self.tokenizer = tokenizer
         self.transformer = transformer
         self.dustbin = nn.Parameter(torch.zeros(()))
-        self.upsampling: ConvexUpsampling | None = None
+        self.upsampling = upsampling
         self.adjustment = ContextAdjustment()
 
     def forward(
         self,
         left: Float[Tensor, "B 3 H W"],
-        right: Float[Tensor, "B 3 H W"],
+        right: Float[Tensor, "B 3 _ _"],
         occluded: Bool[Tensor, "B H W"] | None = None,
     ) -> StereoOutput:
         """Match two rectified views, RGB in [0, 1].
@@ -72,9 +76,7 @@ class PublishedStereo(nn.Module):
         images = (torch.cat([left, right]) - self.mean) / self.std
         tokens = self.tokenizer(self.backbone(images), images)
         scale = self.tokenizer.scale(width)
-        # STTR alone counts distances in pixels; it is also the only one that samples its tokens.
-        unit = scale if isinstance(self.tokenizer, SampledTokens) else 1.0
-        scores = self.transformer(tokens, unit)
+        scores = self.transformer(tokens, self.tokenizer.distance(width))
         log_assignment = optimal_transport(scores, self.dustbin, SINKHORN_ITERATIONS)
 
         rows = self.tokenizer.centres(height).to(left.device)
@@ -100,19 +102,20 @@ class PublishedStereo(nn.Module):
         return published_losses(output, sample)
 
     def translate_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return `weights` in this model's layout, whether they are in it or in the published one."""
+        """Return `weights` in this model's layout; they may be in it or in the published one."""
         return translate(weights, self.state_dict().keys())
 
 
 def cstr(layers: int = 6, heads: int = 4) -> PublishedStereo:
     """Make the Context-Enhanced Stereo Transformer (ECCV 2022) with random weights."""
-    model = PublishedStereo(
-        Backbone(nn.BatchNorm2d),
-        QuarterTokens(nn.BatchNorm2d),
-        PublishedTransformer(layers, heads, context=True),
+    return _initialised(
+        PublishedStereo(
+            Backbone(nn.BatchNorm2d),
+            QuarterTokens(nn.BatchNorm2d),
+            PublishedTransformer(layers, heads, context=True),
+            ConvexUpsampling(),
+        )
     )
-    model.upsampling = ConvexUpsampling()
-    return _initialised(model)
 
 
 def sttr(layers: int = 6, heads: int = 8) -> PublishedStereo:

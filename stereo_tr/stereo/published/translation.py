@@ -89,5 +89,7 @@ def _rename(name: str, known: Collection[str]) -> str:
     for old, new in _RENAMED:
         name = re.sub(old, new, name)
     # One published name for two things: CSTR's norm of the context, STTR's of the updated view.
-    owner = "context.norm" if "transformer.across.0.merge.0.weight" in known else "main.updated_norm"
+    owner = (
+        "context.norm" if "transformer.across.0.merge.0.weight" in known else "main.updated_norm"
+    )
     return re.sub(r"(across\.\d+)\.norm2\.", rf"\1.{owner}.", name)

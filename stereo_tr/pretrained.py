@@ -1,0 +1,251 @@
+"""Models by name, and their weights from files: ours, or the published checkpoints.
+
+    model = create_model("cstr")
+    load_weights(model, "sceneflow.pth.tar")      # a file, a packaged name, or a mapping
+    model = model_from_weights("mine.safetensors")
+
+Weights files that this package writes are safetensors in half precision; their metadata names the
+model they were made for. Reading a file never runs code from it.
+
+Tests  tests/test_pretrained.py
+"""
+
+import difflib
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .checkpoint import write_bytes
+from .weight_files import SUFFIXES, read_weights
+
+Weights = Mapping[str, Any]
+"""name -> tensor or NumPy array, as `state_dict()` returns it; may be nested in a checkpoint"""
+
+_MODELS = {
+    "cstr": "stereo.published:cstr",
+    "cstr_small": "stereo.model:ContextStereoTransformer",
+    "sttr": "stereo.published:sttr",
+    "sttr_light": "stereo.published:sttr_light",
+}
+"""name -> module and constructor; imported when somebody asks for the model"""
+
+_NESTED = ("average", "state_dict", "model")
+"""where checkpoints keep their weights; a training run's average goes before its last step"""
+
+_WRAPPERS = ("module.", "_orig_mod.")
+"""put before every name by torch's DataParallel and compile"""
+
+_SHOWN = 3
+"""differing names that an error lists"""
+
+
+def list_models() -> list[str]:
+    """Return the names that `create_model` knows."""
+    return sorted(_MODELS)
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """Make a model with random weights; `overrides` are arguments of its constructor.
+
+    Raises ValueError for an unknown name (naming near matches) or an override that the model
+    doesn't take (naming those it does).
+    """
+    constructor = _constructor(name)
+    allowed = list(inspect.signature(constructor).parameters)
+    unknown = [override for override in overrides if override not in allowed]
+    if unknown:
+        raise ValueError(
+            f"{name} takes no {', '.join(unknown)}; what can be overridden: {', '.join(allowed)}"
+        )
+    return constructor(**overrides)
+
+
+def packaged_weights(name: str) -> Path:
+    """Return the file of the weights that come with the package for model `name`.
+
+    Raises ValueError if there is no such model or no weights of it come along.
+    """
+    _constructor(name)
+    folder = Path(__file__).parent / "weights"
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.safetensors"))) or "none"
+        raise ValueError(
+            f"no weights of {name} come with the package (there: {there}); give a file"
+        )
+    return path
+
+
+def load_weights(model: nn.Module, source: str | Path | Weights) -> None:
+    """Put weights into `model`, in our layout or the published one, recognised by its names.
+
+    `source` is a file (.safetensors .pth .pth.tar .pt .ckpt .npz), the name of a model whose
+    weights come with the package, or a mapping name -> array. Nesting (`state_dict`, `model`) and prefixes
+    (`module.`) are undone; numbers take the model's own precision and device.
+
+    Raises FileNotFoundError where there is no such file, and ValueError where it can't be read or
+    holds code, or where its names or shapes are not the model's: the first differing ones are
+    named, and the model is then as it was.
+    """
+    weights, _ = _read(source)
+    _load(model, weights, _called(source))
+
+
+def model_from_weights(source: str | Path | Weights) -> nn.Module:
+    """Make the model that the weights were made for, and load them.
+
+    The file's metadata says which model that is; without them its names do (default sizes then).
+    Raises as `load_weights`, and ValueError where no model fits.
+    """
+    weights, metadata = _read(source)
+    if "model" in metadata:
+        model = create_model(metadata["model"], **json.loads(metadata.get("overrides", "{}")))
+    else:
+        name = _recognise(weights)
+        if name is None:
+            raise ValueError(
+                f"{_called(source)} holds weights of none of our models; name one: "
+                + ", ".join(list_models())
+            )
+        model = create_model(name)
+    _load(model, weights, _called(source))
+    return model
+
+
+def save_weights(
+    model: nn.Module, path: str | Path, name: str, overrides: Mapping[str, Any] | None = None
+) -> None:
+    """Write `model`'s weights to `path` (.safetensors) in half precision, whole or not at all.
+
+    `name` and `overrides` are what `create_model` needs to make it again. Numbers beyond half
+    precision's range keep their tensor in full precision. Raises OSError if it can't be written,
+    ValueError for a weight that isn't finite.
+    """
+    tensors = {key: _halved(key, value) for key, value in model.state_dict().items()}
+    metadata = {"model": name, "overrides": json.dumps(dict(overrides or {}))}
+    write_bytes(Path(path), save(tensors, metadata))
+
+
+def read_metadata(source: str | Path) -> dict[str, str]:
+    """Return what a weights file says about itself: "model" and "overrides" (JSON) if we wrote it.
+
+    Raises as `load_weights`.
+    """
+    return _read(source)[1]
+
+
+def _constructor(name: str) -> Callable[..., nn.Module]:
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS) or list_models()
+        raise ValueError(f"no model is called {name!r}; did you mean {' or '.join(near)}?")
+    module, attribute = _MODELS[name].split(":")
+    return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+
+def _called(source: str | Path | Weights) -> str:
+    return str(source) if isinstance(source, str | Path) else "the mapping"
+
+
+def _read(source: str | Path | Weights) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the weights by name, unwrapped, and the metadata of the file."""
+    metadata: dict[str, str] = {}
+    held: Any = source
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if isinstance(source, str) and not path.exists() and not source.endswith(SUFFIXES):
+            if source not in _MODELS:
+                raise ValueError(
+                    f"{source!r} is neither a file ({' '.join(SUFFIXES)}) nor one of our models "
+                    f"({', '.join(list_models())})"
+                )
+            path = packaged_weights(source)
+        held, metadata = read_weights(path)
+    return _unwrapped(held, _called(source)), metadata
+
+
+def _unwrapped(held: Any, called: str) -> dict[str, Tensor]:
+    """Undo nesting and prefixes; keep arrays only."""
+    while isinstance(held, Mapping):
+        inner = next((held[key] for key in _NESTED if isinstance(held.get(key), Mapping)), None)
+        if inner is None:
+            break
+        held = inner
+    if not isinstance(held, Mapping):
+        raise ValueError(f"{called} holds a {type(held).__name__}, not weights by name")
+    # torch's AveragedModel counts its updates beside the weights.
+    held = {name: value for name, value in held.items() if name != "n_averaged"}
+    wrong = [name for name, value in held.items() if not hasattr(value, "shape")]
+    if wrong or not held:
+        what = f"{wrong[0]!r} is no array" if wrong else "it is empty"
+        raise ValueError(f"{called} holds no weights: {what}")
+    prefix = True
+    while prefix:
+        prefix = next((w for w in _WRAPPERS if all(name.startswith(w) for name in held)), "")
+        held = {name.removeprefix(prefix): value for name, value in held.items()}
+    return {name: torch.as_tensor(value) for name, value in held.items()}
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor], called: str) -> None:
+    problems = _differences(model, _translated(model, weights))
+    if problems:
+        shown = "; ".join(problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        name = _recognise(weights)
+        looks = f"it looks like weights of {name}" if name else "no model of ours has these names"
+        raise ValueError(f"{called} doesn't fit the model: {shown}{more}. {looks}")
+    model.load_state_dict(_translated(model, weights))
+
+
+def _translated(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Let a model that knows a published layout read it; others take the names as they are."""
+    translate = getattr(model, "translate_weights", None)
+    return translate(weights) if translate else weights
+
+
+def _differences(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    own = model.state_dict()
+    missing = [f"{name} is missing" for name in own if name not in weights]
+    surplus = [f"{name} is unknown" for name in weights if name not in own]
+    shapes = [
+        f"{name} is {list(weights[name].shape)} instead of {list(value.shape)}"
+        for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    return shapes + missing + surplus
+
+
+def _recognise(weights: Mapping[str, Tensor]) -> str | None:
+    """Return the model whose default sizes fit best, if most of its names and shapes do."""
+    scores = {}
+    for name in _MODELS:
+        model = _skeleton(name)
+        own, given = model.state_dict(), _translated(model, weights)
+        fitting = sum(key in given and given[key].shape == own[key].shape for key in own)
+        scores[name] = fitting / max(len(own), len(given))
+    best = max(scores, key=scores.__getitem__)
+    return best if scores[best] > 0.5 else None
+
+
+@cache
+def _skeleton(name: str) -> nn.Module:
+    """The model with names and shapes only, which costs no memory to keep."""
+    with torch.device("meta"):
+        return create_model(name)
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    if not value.isfinite().all():
+        raise ValueError(f"{name} isn't finite; these weights are broken and aren't written")
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    return half if half.isfinite().all() else value

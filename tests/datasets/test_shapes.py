@@ -1,0 +1,31 @@
+"""Masks: closed borders, sizes as asked for, areas known from geometry."""
+
+import numpy as np
+import pytest
+
+from stereo_tr.datasets.shapes import BORDER, SHAPES, blank_canvas, fill, finished
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("half", [(3.0, 3.0), (21.5, 8.0), (9.0, 34.3)])
+def test_every_shape_fits_and_is_closed(name, half):
+    for seed in range(6):
+        mask = SHAPES[name](np.random.default_rng(seed), half)
+        assert mask.dtype == np.uint8
+        assert mask.shape == tuple(2 * int(np.ceil(h)) + 1 + 2 * BORDER for h in (half[1], half[0]))
+        assert not mask[[0, -1]].any()
+        assert not mask[:, [0, -1]].any()
+    assert mask.any()
+
+
+def test_fill_is_antialiased_to_a_fraction_of_a_pixel():
+    canvas = blank_canvas(20, 30)
+    corners = np.array([[4.3, 5.3], [22.7, 5.3], [22.7, 14.7], [4.3, 14.7]])
+    fill(canvas, corners)
+    mask = finished(canvas)
+    assert mask.shape == (20, 30)
+    assert abs(mask.sum() / 255 - 18.4 * 9.4) < 0.05 * 18.4 * 9.4
+    exists = mask > 127
+    # pixel centres inside the rectangle: columns 5 to 22, rows 6 to 14
+    assert np.flatnonzero(exists[10]).tolist() == list(range(5, 23))
+    assert np.flatnonzero(exists[:, 10]).tolist() == list(range(6, 15))

@@ -1,0 +1,91 @@
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from stereo_tr.scripts import benchmark
+from stereo_tr.scripts.main import main
+
+
+class Counted(nn.Module):
+    """A convolution 3 -> 5 with 3x3 at stride 2, then fused attention over the pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 5, 3, stride=2, padding=1)
+
+    def forward(self, image, tokens):
+        queries = self.convolution(image).flatten(2).transpose(1, 2)[:, None]
+        return F.scaled_dot_product_attention(queries, tokens, tokens[..., :4])
+
+
+def test_multiply_accumulates_counted_by_hand():
+    image, tokens = torch.rand(2, 3, 8, 12), torch.rand(2, 1, 7, 5)
+    pixels = 2 * 4 * 6
+    convolution = pixels * 5 * 3 * 9
+    scores, average = pixels * 7 * 5, pixels * 7 * 4
+    found = benchmark.multiply_accumulates(Counted(), image, tokens)
+    assert found == convolution + scores + average
+
+
+def grow(megabytes):
+    before = benchmark.peak_memory()
+    touched = np.ones(megabytes * 2**20, np.uint8)
+    return before, benchmark.peak_memory() - before - touched.nbytes
+
+
+def test_peak_memory_is_that_of_a_fresh_process():
+    """A child's peak is its own, however large its parent is."""
+    held = np.ones(600 * 2**20, np.uint8)  # more than a process needs that has imported torch
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        before, unexplained = pool.submit(grow, 96).result()
+    assert before < held.nbytes
+    assert abs(unexplained) < 16 * 2**20
+
+
+def test_a_run_from_start_to_end(tmp_path, capsys):
+    file = tmp_path / "numbers.json"
+    settings = ["--models", "cstr_small", "--sizes", "17x40", "--runs", "3", "--threads", "1"]
+    main(["benchmark", *settings, "--peer", "sgbm", "--json", str(file)])
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["model"] for row in rows] == ["cstr_small", "sgbm_hh", "sgbm_3way"]
+    assert rows[0]["times_as_fast"] == 1
+    for row in rows:
+        assert (row["height"], row["width"], row["threads"]) == (17, 40, 1)
+        assert len(row["seconds"]) == 3
+        assert row["median_seconds"] == sorted(row["seconds"])[1] > 0
+        ratio = rows[0]["median_seconds"] / row["median_seconds"]
+        assert row["times_as_fast"] == pytest.approx(ratio)
+        assert row["peak_bytes"] > 50e6
+    assert rows[0]["parameters"] > 1e6
+    assert rows[0]["multiply_accumulates"] > 1e6
+    assert rows[1]["parameters"] is None
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| height x width | model ")
+    assert all(row["model"] in line for row, line in zip(rows, lines[2:5], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--models", "cstr_smal"], "cstr_small"),
+        (["--models", "cstr", "cstr"], "twice"),
+        (["--models"], "at least one"),
+        (["--sizes", "480"], "'480'"),
+        (["--sizes", "8x640"], "8x640"),
+        (["--runs", "0"], "--runs"),
+        (["--threads", "0"], "--threads"),
+    ],
+)
+def test_bad_settings_are_told_at_once(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["benchmark", *arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1

@@ -1,0 +1,192 @@
+"""Models by name and weights from files, good and bad."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stereo_tr import create_model, list_models, load_weights, pretrained
+
+NAME = "sttr_light"
+
+
+@pytest.fixture(scope="module")
+def weights():
+    torch.manual_seed(1)
+    model = create_model(NAME, layers=1)
+    for value in model.parameters():
+        torch.nn.init.normal_(value)
+    return model.state_dict()
+
+
+def same(model, weights, **tolerance):
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, weights[key], **tolerance)
+
+
+def test_every_listed_model_can_be_made():
+    assert {"cstr", "cstr_small", "sttr", "sttr_light"} <= set(list_models())
+    for name in list_models():
+        assert callable(create_model(name).losses)
+
+
+def test_an_unknown_name_gets_its_near_matches():
+    with pytest.raises(ValueError, match="mean cstr_small"):
+        create_model("cstr_smal")
+
+
+def test_an_unknown_override_gets_the_allowed_ones():
+    with pytest.raises(ValueError, match="no head; what can be overridden: layers, heads"):
+        create_model("cstr", head=2)
+    assert len(create_model("cstr", layers=2).transformer.within) == 2
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".pth.tar", ".pt", ".ckpt", ".npz"])
+def test_all_kinds_of_files_load(tmp_path, weights, ending):
+    path = tmp_path / f"weights{ending}"
+    if ending == ".safetensors":
+        save_file(weights, path)
+    elif ending == ".npz":
+        np.savez(path, **{key: value.numpy() for key, value in weights.items()})
+    else:
+        torch.save(weights, path)
+    model = create_model(NAME, layers=1)
+    load_weights(model, path)
+    same(model, weights)
+    load_weights(model, str(path))
+
+
+@pytest.mark.parametrize("nesting", ["state_dict", "model"])
+def test_checkpoints_are_unwrapped(tmp_path, weights, nesting):
+    """Published checkpoints carry a NumPy score and other plain data beside their weights."""
+    held = {f"module.{key}": value for key, value in weights.items()}
+    path = tmp_path / "checkpoint.pth.tar"
+    torch.save({"epoch": 3, "best_pred": np.float64(1.5), nesting: held, "optimizer": {}}, path)
+    model = create_model(NAME, layers=1)
+    load_weights(model, path)
+    same(model, weights)
+
+
+def test_the_average_of_a_training_run_goes_before_its_last_step(weights):
+    average = {f"module.{key}": value for key, value in weights.items()}
+    average["n_averaged"] = torch.tensor(5)
+    last = {key: torch.zeros_like(value) for key, value in weights.items()}
+    model = create_model(NAME, layers=1)
+    load_weights(model, {"step": 5, "model": last, "average": average})
+    same(model, weights)
+
+
+def test_a_saved_file_makes_its_model_again_in_half_precision(tmp_path, weights):
+    path = tmp_path / "mine.safetensors"
+    model = create_model(NAME, layers=1)
+    load_weights(model, weights)
+    model.dustbin.data.fill_(1e6)  # beyond half precision
+    pretrained.save_weights(model, path, NAME, {"layers": 1})
+    assert path.stat().st_size < 2.2 * sum(v.numel() for v in weights.values())
+    assert json.loads(pretrained.read_metadata(path)["overrides"]) == {"layers": 1}
+    again = pretrained.model_from_weights(path)
+    same(again, model.state_dict(), rtol=1e-3, atol=1e-6)
+    assert all(value.dtype == torch.float32 for value in again.parameters())
+    assert os.listdir(tmp_path) == ["mine.safetensors"]
+
+
+def test_broken_weights_are_not_written(tmp_path):
+    model = create_model(NAME, layers=1)
+    model.dustbin.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="dustbin isn't finite"):
+        pretrained.save_weights(model, tmp_path / "mine.safetensors", NAME)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["cstr", "cstr_small", "sttr", "sttr_light"])
+def test_weights_without_metadata_are_recognised(name):
+    weights = create_model(name).state_dict()
+    same(pretrained.model_from_weights(weights), weights)
+
+
+def test_weights_of_no_model_are_refused():
+    with pytest.raises(ValueError, match="none of our models"):
+        pretrained.model_from_weights({"layer.weight": np.zeros((3, 4))})
+
+
+def test_weights_of_another_model_are_named_and_change_nothing(weights):
+    model = create_model(NAME)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=r"mapping doesn't fit.* is .* looks like weights of cstr$"
+    ):
+        load_weights(model, create_model("cstr").state_dict())
+    with pytest.raises(ValueError, match=r"within\.1\..* is missing; .* and \d+ more"):
+        load_weights(model, weights)
+    same(model, before, rtol=0, atol=0)
+
+
+class Intruder:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda held, path: path.write_bytes(held)])
+def test_code_in_a_pickle_is_never_run(tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    held = {"state_dict": Intruder()}
+    path = tmp_path / "evil.pth.tar"
+    write(held if write is torch.save else pickle.dumps(held), path)
+    with pytest.raises(ValueError, match=r"evil\.pth\.tar .*nothing was run") as caught:
+        load_weights(create_model(NAME, layers=1), path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".ckpt", ".npz"])
+@pytest.mark.parametrize(
+    "content", [b"", b"these are only words", b"\x80\x02nothing", b"PK\x03\x04"]
+)
+def test_files_that_hold_no_weights_are_named(tmp_path, ending, content):
+    path = tmp_path / f"bad{ending}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.") as caught:
+        load_weights(create_model(NAME, layers=1), path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth", ".npz"])
+def test_files_that_are_cut_short_are_named(tmp_path, weights, ending):
+    path = tmp_path / f"cut{ending}"
+    if ending == ".safetensors":
+        save_file(weights, path)
+    elif ending == ".npz":
+        np.savez(path, **{key: value.numpy() for key, value in weights.items()})
+    else:
+        torch.save(weights, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"cut\."):
+        load_weights(create_model(NAME, layers=1), path)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [([1, 2], "a list"), ({}, "empty"), ({"a": "text"}, "'a' is no array")],
+)
+def test_files_that_hold_something_else_are_refused(tmp_path, held, said):
+    path = tmp_path / "other.pth"
+    torch.save(held, path)
+    with pytest.raises(ValueError, match=rf"other\.pth holds.*{said}"):
+        load_weights(create_model(NAME, layers=1), path)
+
+
+def test_missing_files_and_unknown_sources(tmp_path):
+    model = create_model(NAME, layers=1)
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth"):
+        load_weights(model, tmp_path / "gone.pth")
+    with pytest.raises(ValueError, match=r"neither a file .* nor one of our models"):
+        load_weights(model, "nonsense")
+    with pytest.raises(ValueError, match="no weights of sttr_light come with the package"):
+        load_weights(model, "sttr_light")
+    (tmp_path / "picture.png").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"picture\.png is no weights file"):
+        load_weights(model, tmp_path / "picture.png")
