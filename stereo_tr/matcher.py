@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ from .swapped import look_swapped
 DEFAULT_MODEL = "cstr_small"
 SMALLEST_SIDE = 16
 """pixels: below this nothing is left of an image at the strides that models match at"""
+LEAST_ENLARGEMENT = 1.2
+"""a pair that is nearly large enough is matched as it is"""
 
 
 class SwappedViewsWarning(UserWarning):
@@ -44,13 +47,23 @@ class StereoResult(NamedTuple):
 class StereoMatcher:
     """A stereo model with the reading, checking and converting of pictures around it."""
 
-    def __init__(self, model: nn.Module, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: str | torch.device = "cpu",
+        least_pixels: int | None = None,
+    ) -> None:
         """Take `model` (it goes to `device`, and into eval mode).
 
+        Pairs of fewer than `least_pixels` are enlarged to that many before they are matched, and
+        the maps reduced again; by default what the model says is best for it, 0 for as they are.
         Raises ValueError where `device` can't be used.
         """
         self.device = _usable(device)
         self.model = model.to(self.device).eval()
+        self.least_pixels = (
+            getattr(model, "least_pixels", 0) if least_pixels is None else least_pixels
+        )
 
     @classmethod
     def from_pretrained(
@@ -96,7 +109,7 @@ class StereoMatcher:
             )
         try:
             with torch.inference_mode():
-                output = self.model(*(view[None].to(self.device) for view in views))
+                maps = self._match(*(view[None].to(self.device) for view in views))
         except RuntimeError as error:  # how torch says it, on every device
             if "out of memory" in str(error) or "can't allocate memory" in str(error):
                 height, width = views[0].shape[1:]
@@ -105,7 +118,27 @@ class StereoMatcher:
                     f"of {self.device}; use a smaller image or another device"
                 ) from error
             raise
-        return StereoResult(*(_to_numpy(map_) for map_ in output[:3]))
+        return StereoResult(*(_to_numpy(map_) for map_ in maps))
+
+    def _match(
+        self, left: Float[Tensor, "1 3 H W"], right: Float[Tensor, "1 3 H W"]
+    ) -> list[Float[Tensor, "1 H W"]]:
+        """Disparity, occlusion and confidence, with small pairs matched enlarged."""
+        height, width = left.shape[-2:]
+        factor = (self.least_pixels / (height * width)) ** 0.5
+        if factor < LEAST_ENLARGEMENT:
+            return list(self.model(left, right)[:3])
+        size = (round(height * factor), round(width * factor))
+        disparity, *shares = self.model(_resized(left, size), _resized(right, size))[:3]
+        # Disparities are lengths along a row: they shrink with the width.
+        maps = [disparity * (width / size[1]), *shares]
+        return [
+            F.interpolate(map_[:, None], (height, width), mode="bilinear")[:, 0] for map_ in maps
+        ]
+
+
+def _resized(view: Float[Tensor, "1 3 H W"], size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
+    return F.interpolate(view, size, mode="bicubic").clamp(0, 1)
 
 
 def prepare_views(

@@ -43,7 +43,7 @@ class TrainingStep(nn.Module):
     def forward(self, sample: StereoSample) -> dict[str, Tensor]:
         """Return the model's weighted losses for a batch; the total is their sum."""
         with torch.autocast(**self._autocast):
-            return self.model.losses(self.model(sample.left, sample.right), sample)
+            return self.model.training_losses(sample)
 
 
 class Run:

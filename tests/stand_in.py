@@ -33,7 +33,8 @@ class TinyModel(nn.Module):
         disparity = 10 * self.regression(x)[:, 0]
         return StereoOutput(disparity, disparity.sigmoid(), disparity.sigmoid(), None)
 
-    def losses(self, output: StereoOutput, sample: StereoSample) -> dict[str, Tensor]:
+    def training_losses(self, sample: StereoSample) -> dict[str, Tensor]:
+        output = self(sample.left, sample.right)
         error = (output.disparity - sample.disparity).abs()
         occlusion = nn.functional.mse_loss(output.occlusion, sample.occluded.float())
         return {"disparity": error.mean(), "occlusion": 0.1 * occlusion}

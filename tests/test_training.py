@@ -226,9 +226,9 @@ def test_infinity_names_its_step_and_its_sample(tmp_path):
 
 def test_a_gradient_that_is_not_finite_stops_too(tmp_path, monkeypatch):
     class Steep(TinyModel):
-        def losses(self, output, sample):
+        def training_losses(self, sample):
             # sqrt(0) is finite, its slope isn't
-            return super().losses(output, sample) | {"steep": self.regression.bias.mul(0).sqrt()[0]}
+            return super().training_losses(sample) | {"steep": self.regression.bias.mul(0).sqrt()[0]}
 
     monkeypatch.setattr(pretrained, "create_model", lambda name, **overrides: Steep())
     with pytest.raises(TrainingError, match=r"^step 0: .*sample tiny 0, tiny 1, tiny 2, saved"):

@@ -45,6 +45,10 @@ class ContextStereoTransformer(nn.Module):
     Confidence is the probability that the disparity is wrong by less than one pixel.
     """
 
+    least_pixels = 360_000
+    """of a pair, for the matcher: tokens are 4 pixels wide, so small pictures gain by enlarging
+    (docs/accuracy.md); a 640x480 pair is matched as it is"""
+
     def __init__(
         self,
         widths: tuple[int, int, int, int] = (24, 64, 96, 128),
@@ -130,6 +134,10 @@ class ContextStereoTransformer(nn.Module):
     def losses(self, output: StereoOutput, sample: StereoSample) -> dict[str, Tensor]:
         """Weighted losses of a batch, whose sum is to be lowered."""
         return losses.staged_losses(output.details, sample)
+
+    def training_losses(self, sample: StereoSample) -> dict[str, Tensor]:
+        """Match a batch and return its weighted losses: what the training loop calls."""
+        return self.losses(self(sample.left, sample.right), sample)
 
 
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

@@ -101,6 +101,10 @@ class PublishedStereo(nn.Module):
         """Return the published losses of a batch, weighted; see `published_losses`."""
         return published_losses(output, sample)
 
+    def training_losses(self, sample: StereoSample) -> dict[str, Tensor]:
+        """Match a batch as the original does in training, and return its losses."""
+        return self.losses(self(sample.left, sample.right, sample.occluded), sample)
+
     def translate_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return `weights` in this model's layout; they may be in it or in the published one."""
         return translate(weights, self.state_dict().keys())
