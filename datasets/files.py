@@ -12,6 +12,7 @@ Tests    tests/datasets/test_files.py
 """
 
 import io
+import math
 import os
 import re
 import warnings
@@ -108,12 +109,12 @@ def encode_disparity_png(
 
 def write_pfm(path: str | Path, values: Float32[np.ndarray, "H W"]) -> None:
     """Write `encode_pfm`, whole or not at all."""
-    write_files({Path(path): encode_pfm(values)})
+    write_bytes(path, encode_pfm(values))
 
 
 def write_png(path: str | Path, image: Shaped[np.ndarray, "H W *channels"]) -> None:
     """Write `encode_png`, whole or not at all."""
-    write_files({Path(path): encode_png(image)})
+    write_bytes(path, encode_png(image))
 
 
 def write_disparity_png(
@@ -122,10 +123,15 @@ def write_disparity_png(
     valid: Bool[np.ndarray, "H W"] | None = None,
 ) -> None:
     """Write `encode_disparity_png`, whole or not at all."""
-    write_files({Path(path): encode_disparity_png(disparity, valid)})
+    write_bytes(path, encode_disparity_png(disparity, valid))
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
+    """Write one file: whole, or not at all. An OSError (disk full, no permission) names it."""
+    write_files({Path(path): data})
+
+
+def write_files(contents: Mapping[Path, bytes | memoryview]) -> None:
     """Write several files that belong together: all of them, or none."""
     with ExitStack() as stack:
         for path, data in contents.items():
@@ -136,13 +142,15 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, with its suffix; it replaces `path` at the end.
 
-    Where the block fails, for whatever reason, nothing is left behind and an older `path` stays.
-    An OSError names `path`.
+    Where the block fails, for whatever reason, nothing is left behind and an older `path` stays,
+    also where the power fails. An OSError names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # or the new name could reach the disk before the content
         temporary.replace(path)
     except OSError as error:
         if error.errno is None:  # a sentence already, from another file of the same group
@@ -223,7 +231,7 @@ def _decode_pfm(data: bytes, path: Path) -> Float32[np.ndarray, "H W *channels"]
         raise ValueError(f"{path}: not a PFM file (it starts with PF or Pf, the size and a scale)")
     kind, width, height, scale = header.groups()
     shape = (int(height), int(width), 3)[: 3 if kind == b"PF" else 2]
-    stored, expected = len(data) - header.end(), 4 * int(np.prod(shape))
+    stored, expected = len(data) - header.end(), 4 * math.prod(shape)
     if stored < expected or expected == 0:
         raise ValueError(f"{path}: truncated PFM: {stored} bytes of pixels, expected {expected}")
     order = "<f4" if scale.startswith(b"-") else ">f4"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from stereo_tr.datasets.sample import StereoSample
-from stereo_tr.pictures import Span, colour_disparity
+from stereo_tr.pictures import Span, colour_disparity, view_picture
 
 WORST = 8.0
 """pixels of error that have the brightest colour"""
@@ -27,9 +27,12 @@ def error_strip(
     error = colour_disparity(np.abs(disparity - truth), valid, Span(0, WORST))
     hidden = sample.occluded.numpy()
     error[hidden] = (0.65 * error[hidden] + 0.35 * _OCCLUDED).astype(np.uint8)
-    left = (sample.left.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    gap = np.full((left.shape[0], 2, 3), 255, dtype=np.uint8)
+    gap = np.full((len(truth), 2, 3), 255, dtype=np.uint8)
     prediction = colour_disparity(disparity, span=span)
     return np.concatenate(
-        [left, gap, prediction, gap, colour_disparity(truth, valid, span), gap, error], axis=1
+        [
+            *(view_picture(sample.left), gap, prediction, gap),
+            *(colour_disparity(truth, valid, span), gap, error),
+        ],
+        axis=1,
     )

@@ -76,6 +76,8 @@ def estimate(settings: Estimate) -> list[Path]:
     from stereo_tr.progress import progress
     from stereo_tr.scripts import results
 
+    if settings.example and settings.left is not None:
+        raise ValueError(f"--example makes its own views; leave out {settings.left}, or --example")
     calibration = _calibration(settings)
     suffixes = results.suffixes(settings.depth, settings.ply)
     pairs = [] if settings.example else _pairs(settings, calibration, suffixes)
@@ -96,7 +98,10 @@ def estimate(settings: Estimate) -> list[Path]:
         if settings.depth:
             files |= results.depth_file(result, calibration)
         if settings.ply:
-            files |= results.point_cloud_file(result, calibration, read_image(pair.left))
+            try:
+                files |= results.point_cloud_file(result, calibration, read_image(pair.left))
+            except ValueError as error:  # it was given maps, so it can't name the pair
+                raise ValueError(f"{pair.left}: {error}") from error
         contents = {_path(settings.out, pair, suffix): files[suffix] for suffix in suffixes}
         write_files(contents)
         written += contents
@@ -165,12 +170,13 @@ def _example(folder: Path) -> "tuple[ViewPair, StereoSample]":
     """Write the views of a generated scene; return them as a pair, with the truth."""
     from stereo_tr.datasets.files import write_png
     from stereo_tr.datasets.generated import GeneratedScenes
+    from stereo_tr.pictures import view_picture
     from stereo_tr.scripts.pairing import ViewPair
 
     sample = GeneratedScenes(*EXAMPLE_SIZE, seed=EXAMPLE_SEED, photographs=False)[0]
     pair = ViewPair(folder / "example_left.png", folder / "example_right.png", "example")
     for path, view in zip(pair[:2], (sample.left, sample.right), strict=True):
-        write_png(path, (view.permute(1, 2, 0) * 255).round().byte().numpy())
+        write_png(path, view_picture(view))
     print(f"example: {pair.left}, {pair.right}")
     return pair, sample
 

@@ -3,6 +3,7 @@
     stereo-tr evaluate --data pairs --root ../shared/data/middlebury2006 --peer sgbm
     stereo-tr evaluate --data pairs --root A --root B --weights cstr.pth.tar --json scores.json
     stereo-tr evaluate --data generated --count 50
+    stereo-tr evaluate --data kitti2015 --root ~/data/kitti2015
 
 Prints one row an image and the means, over all and over non-occluded pixels; what each number
 means is `scores.PROTOCOL`, printed below the table. The model runs through `StereoMatcher`, so
@@ -32,9 +33,11 @@ import stereo_tr
 from stereo_tr.datasets.files import atomic, writable_folder, write_png
 from stereo_tr.datasets.generated import GeneratedScenes
 from stereo_tr.datasets.pairs import Pairs
+from stereo_tr.datasets.registry import DATASETS, open_dataset
 from stereo_tr.datasets.sample import StereoSample
 from stereo_tr.matcher import DEFAULT_MODEL, StereoMatcher
 from stereo_tr.progress import progress
+from stereo_tr.recipe import closest
 from stereo_tr.scripts import peers
 from stereo_tr.scripts.command import run
 from stereo_tr.scripts.error_pictures import error_strip
@@ -46,11 +49,12 @@ from stereo_tr.training_data import VALIDATION_SEED
 class Evaluate:
     """Settings of one evaluation."""
 
-    data: Literal["pairs", "generated"] = "pairs"
-    """pairs: folders of scenes, see --root; generated: the scenes a training is validated on"""
+    data: str = "pairs"
+    """pairs: folders of scenes, see --root; generated: the scenes a training is validated on; or a
+    data set by name (kitti2015, sceneflow_test, ...; a wrong name says which are known)"""
     root: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
     """pairs: a folder of scenes, a scene, or a folder of such folders. A scene holds left.png,
-    right.png, disp.pfm or disp.png, and nocc.png if known"""
+    right.png, disp.pfm or disp.png, and nocc.png if known. A data set by name: its one folder"""
     model: str | None = None
     """name of the model (default: what the weights say, or the packaged one)"""
     weights: str | None = None
@@ -133,6 +137,11 @@ def _check(settings: Evaluate) -> None:
         raise ValueError("--data pairs needs --root, a folder of scenes")
     if settings.data == "generated" and settings.root:
         raise ValueError("--root goes with --data pairs; generated scenes need no folder")
+    names = ["pairs", "generated", *DATASETS]
+    if settings.data not in names:
+        raise ValueError(f"unknown data {settings.data!r}; {closest(settings.data, names)}")
+    if settings.data in DATASETS and len(settings.root) != 1:
+        raise ValueError(f"--data {settings.data} needs one --root, not {len(settings.root)}")
     if settings.peer_only and settings.peer is None:
         raise ValueError("--peer-only needs --peer sgbm")
     if settings.peer_only and (settings.model or settings.weights):
@@ -181,6 +190,13 @@ def _cases(settings: Evaluate) -> tuple[int, Iterator[_Case]]:
         scenes = GeneratedScenes(settings.height, settings.width, seed=VALIDATION_SEED)
         made = (_Case(scenes[index], True, "generated") for index in range(settings.count))
         return settings.count, made
+    if settings.data != "pairs":
+        published = open_dataset(settings.data, settings.root[0])
+        if "disparity" not in published.required:
+            raise ValueError(f"{settings.data} has no truth to score against")
+        count = min(len(published), settings.limit or len(published))
+        known = published.occlusion_known
+        return count, (_Case(published[i], known(i), settings.data) for i in range(count))
     pairs = [Pairs(root) for root in settings.root]  # a wrong root is told before any is read
     names = [scene.name for scenes in pairs for scene in scenes.scenes]
     if len(set(names)) < len(names):

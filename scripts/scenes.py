@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 # Absolute, so that `python scripts/scenes.py` works as well.
 from stereo_tr.datasets.files import write_png
 from stereo_tr.datasets.generated import GeneratedScene, GeneratedScenes
-from stereo_tr.pictures import colour_disparity, probability_picture
+from stereo_tr.pictures import colour_disparity, probability_picture, view_picture
 from stereo_tr.scripts.command import run
 
 GAP = 4
@@ -80,8 +79,8 @@ def _row(scene: GeneratedScene) -> UInt8[np.ndarray, "rows columns 3"]:
     objects = np.rint(255 * (0.5 + 0.45 * np.cos(2 * np.pi * turn))).astype(np.uint8)
     occluded = probability_picture(sample.occluded.float().numpy())
     pictures = [
-        _grey_levels(sample.left),
-        _grey_levels(sample.right),
+        view_picture(sample.left),
+        view_picture(sample.right),
         colour_disparity(sample.disparity.numpy()),
         np.repeat(occluded[..., None], 3, axis=2),
         objects,
@@ -89,10 +88,6 @@ def _row(scene: GeneratedScene) -> UInt8[np.ndarray, "rows columns 3"]:
     border = ((0, GAP), (0, GAP), (0, 0))
     framed = [np.pad(picture, border, constant_values=255) for picture in pictures]
     return np.concatenate(framed, axis=1)
-
-
-def _grey_levels(image: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    return (image * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def _write(settings: Scenes) -> None:

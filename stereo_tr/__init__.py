@@ -5,6 +5,11 @@ The promised names: `list_models`, `create_model`, `load_weights`, `StereoMatche
 
 from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+if _TYPE_CHECKING:
+    from .matcher import StereoMatcher
+    from .pretrained import create_model, list_models, load_weights
 
 __version__ = "0.1.0"
 

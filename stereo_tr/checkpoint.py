@@ -12,33 +12,16 @@ Tests  tests/test_training.py: a failing save, a damaged file, resuming to the s
 """
 
 import io
-import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from .datasets.files import write_bytes
+
 FORMAT = 1
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` so that the file is there whole, or the old one still is.
-
-    Raises OSError (disk full, no permission) that names `path`, and leaves no temporary file then.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], best: bool = False) -> None:

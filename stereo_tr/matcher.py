@@ -19,6 +19,7 @@ from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
 from .datasets.files import read_image
+from .devices import usable_device
 from .pretrained import create_model, load_weights, model_from_weights, packaged_weights
 from .swapped import look_swapped
 
@@ -59,7 +60,7 @@ class StereoMatcher:
         the maps reduced again; by default what the model says is best for it, 0 for as they are.
         Raises ValueError where `device` can't be used.
         """
-        self.device = _usable(device)
+        self.device = usable_device(device)
         self.model = model.to(self.device).eval()
         self.least_pixels = (
             getattr(model, "least_pixels", 0) if least_pixels is None else least_pixels
@@ -78,7 +79,7 @@ class StereoMatcher:
         published checkpoint); alone it asks for that model's packaged weights. Raises ValueError
         for an unknown name or weights of another model, FileNotFoundError for a missing file.
         """
-        device = _usable(device)  # before weights are read for nothing
+        device = usable_device(device)  # before weights are read for nothing
         if weights is None:
             weights = packaged_weights(model or DEFAULT_MODEL)
         if model is None:
@@ -118,7 +119,9 @@ class StereoMatcher:
                     f"of {self.device}; use a smaller image or another device"
                 ) from error
             raise
-        return StereoResult(*(_to_numpy(map_) for map_ in maps))
+        disparity, *shares = map(_to_numpy, maps)
+        # The published models can say a little less than 0.
+        return StereoResult(np.maximum(disparity, 0), *shares)
 
     def _match(
         self, left: Float[Tensor, "1 3 H W"], right: Float[Tensor, "1 3 H W"]
@@ -195,19 +198,6 @@ def _unit_range(view: Shaped[np.ndarray, "H W C"], name: str) -> Float32[np.ndar
             "by its largest possible value, or give uint8 or uint16"
         )
     return np.ascontiguousarray(view, dtype=np.float32)
-
-
-def _usable(device: str | torch.device) -> torch.device:
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        here = ["cpu"]
-        here += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        here += ["mps"] * torch.backends.mps.is_available()
-        raise ValueError(
-            f"device {str(device)!r} can't be used; this machine has {', '.join(here)}"
-        ) from error
-    return torch.device(device)
 
 
 def _to_numpy(map_: Float[Tensor, "1 H W"]) -> Float32[np.ndarray, "H W"]:

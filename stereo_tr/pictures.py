@@ -1,4 +1,4 @@
-"""Disparity and occlusion as pictures for people.
+"""Views, disparity and occlusion as pictures for people.
 
 Colours run from dark violet (far) over red to light yellow (near): matplotlib's inferno, whose
 steps look equally large everywhere, and which survives grey printing and colour blindness. A
@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 UNKNOWN = (128, 128, 128)
 """grey, which the colour map doesn't hold"""
@@ -109,5 +110,10 @@ def disparity_picture(
 
 
 def probability_picture(probability: Float32[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
-    """0 black, 1 white."""
+    """0 black, 1 white; what lies beyond is cut off."""
     return np.round(np.clip(probability, 0, 1) * 255).astype(np.uint8)
+
+
+def view_picture(view: Float[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """A view as models and samples have it, RGB in [0, 1], on any device."""
+    return (view * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()

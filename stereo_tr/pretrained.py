@@ -30,10 +30,48 @@ Weights = Mapping[str, Any]
 """name -> tensor or NumPy array, as `state_dict()` returns it; may be nested in a checkpoint"""
 
 _MODELS = {
+    "convnext_base": "vision.convnext:convnext_base",
+    "convnext_large": "vision.convnext:convnext_large",
+    "convnext_small": "vision.convnext:convnext_small",
+    "convnext_tiny": "vision.convnext:convnext_tiny",
     "cstr": "stereo.published:cstr",
     "cstr_small": "stereo.model:ContextStereoTransformer",
+    "moat_0": "vision.moat:moat_0",
+    "moat_1": "vision.moat:moat_1",
+    "moat_2": "vision.moat:moat_2",
+    "moat_3": "vision.moat:moat_3",
+    "moat_4": "vision.moat:moat_4",
+    "resnet50": "vision.resnet:resnet50",
     "sttr": "stereo.published:sttr",
     "sttr_light": "stereo.published:sttr_light",
+    "swin_base_patch4_window12_384": "vision.swin:swin_base_patch4_window12_384",
+    "swin_base_patch4_window7_224": "vision.swin:swin_base_patch4_window7_224",
+    "swin_large_patch4_window12_384": "vision.swin:swin_large_patch4_window12_384",
+    "swin_large_patch4_window7_224": "vision.swin:swin_large_patch4_window7_224",
+    "swin_small_patch4_window7_224": "vision.swin:swin_small_patch4_window7_224",
+    "swin_tiny_patch4_window7_224": "vision.swin:swin_tiny_patch4_window7_224",
+    "tiny_moat_0": "vision.moat:tiny_moat_0",
+    "tiny_moat_1": "vision.moat:tiny_moat_1",
+    "tiny_moat_2": "vision.moat:tiny_moat_2",
+    "tiny_moat_3": "vision.moat:tiny_moat_3",
+    "transunet_r50_vit_b16": "vision.transunet:transunet_r50_vit_b16",
+    "transunet_vit_b16": "vision.transunet:transunet_vit_b16",
+    "vit_base_patch16_224": "vision.vit:vit_base_patch16_224",
+    "vit_base_patch32_224": "vision.vit:vit_base_patch32_224",
+    "vit_huge_patch14_224": "vision.vit:vit_huge_patch14_224",
+    "vit_large_patch14_224": "vision.vit:vit_large_patch14_224",
+    "vit_large_patch16_224": "vision.vit:vit_large_patch16_224",
+    "vit_small_patch16_224": "vision.vit:vit_small_patch16_224",
+    "vit_small_patch32_224": "vision.vit:vit_small_patch32_224",
+    "vit_tiny_patch16_224": "vision.vit:vit_tiny_patch16_224",
+    "vitamin_base_224": "vision.vitamin:vitamin_base_224",
+    "vitamin_base_clip": "vision.clip:vitamin_base_clip",
+    "vitamin_large2_224": "vision.vitamin:vitamin_large2_224",
+    "vitamin_large_224": "vision.vitamin:vitamin_large_224",
+    "vitamin_large_clip": "vision.clip:vitamin_large_clip",
+    "vitamin_small_224": "vision.vitamin:vitamin_small_224",
+    "vitamin_small_clip": "vision.clip:vitamin_small_clip",
+    "vitamin_xlarge_256": "vision.vitamin:vitamin_xlarge_256",
 }
 """name -> module and constructor; imported when somebody asks for the model"""
 
@@ -88,8 +126,8 @@ def load_weights(model: nn.Module, source: str | Path | Weights) -> None:
     """Put weights into `model`, in our layout or the published one, recognised by its names.
 
     `source` is a file (.safetensors .pth .pth.tar .pt .ckpt .npz), the name of a model whose
-    weights come with the package, or a mapping name -> array. Nesting (`state_dict`, `model`) and prefixes
-    (`module.`) are undone; numbers take the model's own precision and device.
+    weights come with the package, or a mapping name -> array. Nesting (`state_dict`, `model`) and
+    prefixes (`module.`) are undone; numbers take the model's own precision and device.
 
     Raises FileNotFoundError where there is no such file, and ValueError where it can't be read or
     holds code, or where its names or shapes are not the model's: the first differing ones are

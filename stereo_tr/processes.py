@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .devices import usable_device
+
 
 class Processes:
     """The processes of this run. Use as a context: it joins them, and parts when it ends."""
@@ -62,11 +64,8 @@ class Processes:
 
 
 def _device(name: str, local_rank: int) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"can't train on device {name!r}: {error}") from error
+    """The device of this process: where torchrun started several, each gets a GPU of its own."""
+    device = usable_device(name)
     if device.type == "cuda":
         device = torch.device("cuda", local_rank if device.index is None else device.index)
         torch.cuda.set_device(device)

@@ -188,8 +188,9 @@ class TrainingSettings:
         for name in (*positive, "validate_every", "validate_pairs", "log_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive")
-        if min(self.workers, self.warmup, self.seed, self.weight_decay, self.save_minutes) < 0:
-            raise ValueError("workers, warmup, seed, weight-decay, save-minutes can't be negative")
+        for name in ("workers", "warmup", "seed", "weight_decay", "minutes", "save_minutes"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"--{name.replace('_', '-')} can't be negative")
         if not 0 <= self.ema < 1:
             raise ValueError(f"--ema is a decay from 0 to below 1, not {self.ema}")
         parse_overrides(self.override)

@@ -24,6 +24,8 @@ RIVAL = 0.15
 """... and how far below it every other shift (but the neighbours) must stay"""
 LEAST_CONTRAST = 0.02
 """standard deviation in a window, of values in [0, 1]: flat walls have no say"""
+LEAST_VOTES = 0.01
+"""share of all windows that must be sure for the vote to count"""
 LEAST_BACKWARDS = 0.4
 """share of the sure matches that must point the wrong way (far points stay at shift 0) ..."""
 MOST_FORWARDS = 0.1
@@ -44,11 +46,11 @@ def look_swapped(left: Float[Tensor, "3 H W"], right: Float[Tensor, "3 H W"]) ->
         return False
     shifts, scores, contrast = _correlations(sides[0, 0], sides[1, 0])
     best, index = scores.max(0)
-    away = (shifts[:, None, None] - shifts[index]).abs() > 2
+    away = (shifts[:, None, None] - shifts[index]).abs() > 2  # nearer ones share its peak
     rival = scores.where(away, -1.0).amax(0)
     sure = (contrast > LEAST_CONTRAST) & (best > SURE) & (best - rival > RIVAL)
     votes = shifts[index][sure]
-    if len(votes) < 0.01 * sure.numel():
+    if len(votes) < LEAST_VOTES * sure.numel():
         return False
     forwards, backwards = (votes >= 1).float().mean(), (votes <= -1).float().mean()
     return bool(backwards > LEAST_BACKWARDS and forwards < MOST_FORWARDS * backwards)

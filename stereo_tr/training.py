@@ -92,7 +92,8 @@ class _Loop:
         self, run: Run, log: TrainingLog | None, bar: Progress[StereoSample], started: float
     ) -> None:
         self.run, self.log, self.bar, self.settings = run, log, bar, run.settings
-        self.deadline = started + 60 * (self.settings.minutes or float("inf"))
+        minutes = self.settings.minutes
+        self.deadline = started + 60 * (float("inf") if minutes is None else minutes)
         self.saved = (-1, -1) if run.step == 0 else (run.step, run.validated)
         self.saved_at = time.monotonic()
 

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from matplotlib import colormaps
+from jaxtyping import Float
 from torch import Tensor
 
-from .checkpoint import write_bytes
+from .datasets.files import write_bytes
+from .pictures import Span, colour_disparity, view_picture
 
 
 class TrainingLog:
@@ -61,12 +60,15 @@ class TrainingLog:
         guess: Float[Tensor, "H W"],
         truth: Float[Tensor, "H W"],
     ) -> None:
-        """Show a left view (RGB in [0, 1]), a disparity map and the true one side by side."""
+        """Show a left view (RGB in [0, 1]), a disparity map and the true one side by side.
+
+        Both maps share the colours of 0 (dark) to the largest true disparity (light).
+        """
         if self._board is None:
             return
-        highest = truth.max().clamp(min=1).item()
-        view = (left.clamp(0, 1) * 255).byte().permute(1, 2, 0).cpu().numpy()
-        row = np.hstack([view, _coloured(guess, highest), _coloured(truth, highest)])
+        span = Span(0.0, max(truth.max().item(), 1.0))
+        maps = [colour_disparity(map_.float().cpu().numpy(), span=span) for map_ in (guess, truth)]
+        row = np.hstack([view_picture(left), *maps])
         self._board.add_image("left, disparity, truth", row, step, dataformats="HWC")
 
     def close(self) -> None:
@@ -74,12 +76,6 @@ class TrainingLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-def _coloured(disparity: Float[Tensor, "H W"], highest: float) -> UInt8[np.ndarray, "H W 3"]:
-    """Colour a disparity map from 0 (dark) to `highest` pixels (red)."""
-    unit = torch.nan_to_num(disparity.float()).div(highest).clamp(0, 1).cpu().numpy()
-    return colormaps["turbo"](unit, bytes=True)[..., :3]
 
 
 def _step(line: bytes) -> int | float:

@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from . import pretrained
-from .checkpoint import load_checkpoint, write_bytes
+from .checkpoint import load_checkpoint
+from .datasets.files import write_bytes
 from .datasets.sample import StereoSample
 from .processes import Processes, seed_step
 from .recipe import TrainingSettings, learning_rate, make_optimizer, parse_overrides, uses_bf16
@@ -177,7 +178,12 @@ class Run:
 
 
 def export_weights(checkpoint: Path, path: Path) -> None:
-    """Write the averaged weights of a checkpoint as packaged weights (half precision) to `path`."""
+    """Write the averaged weights of a checkpoint as packaged weights (half precision) to `path`.
+
+    Raises ValueError where `path` doesn't end in .safetensors: nothing would load it.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: weights are exported as .safetensors; give such a name")
     state = load_checkpoint(checkpoint)
     average = _average(_create(state["settings"]), 0.0)
     average.load_state_dict(state["average"])

@@ -7,6 +7,7 @@ it can be multiplied.
 import sys
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -83,14 +84,19 @@ def create(name: str, **overrides: float) -> nn.Module:
     return TinyModel(**overrides)
 
 
-def register() -> None:
-    pretrained.create_model = create
-    training_data.DATA["tiny"] = TinyPairs
+def register(patch: pytest.MonkeyPatch) -> None:
+    """Let the command find both, and nothing happen until a test says what."""
+    patch.setattr(pretrained, "create_model", create)
+    patch.setitem(training_data.DATA, "tiny", TinyPairs)
+    patch.setattr(TinyPairs, "happen", {})
+    patch.setattr(TinyPairs, "bad", -1)
+    # Curves and pictures have a test of their own; importing them takes seconds.
+    patch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
 if __name__ == "__main__":
     from stereo_tr.scripts import train
 
-    register()
-    sys.modules["torch.utils.tensorboard"] = None  # takes seconds to import
-    train.main(sys.argv[1:])
+    with pytest.MonkeyPatch.context() as patch:
+        register(patch)
+        train.main(sys.argv[1:])

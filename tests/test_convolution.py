@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from stereo_tr.convolution import GROUP, ResidualBlock, convolution
+from stereo_tr.convolution import (
+    GROUP,
+    ChannelNorm,
+    PaddedConvolution,
+    ResidualBlock,
+    average_pool,
+    convolution,
+    same_padding,
+)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 2), (5, 3)])
@@ -57,3 +65,46 @@ def test_samples_keep_to_themselves_and_training_is_inference():
     together = block.train()(x)
     torch.testing.assert_close(together, torch.cat([block(each[None]) for each in x]))
     assert torch.equal(together, block.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [(8, 3, 2, (0, 1)), (9, 3, 2, (1, 1)), (7, 3, 1, (1, 1)), (6, 2, 2, (0, 0)), (5, 2, 2, (0, 1))],
+)
+def test_same_padding_is_tensorflows(size, kernel, stride, padding):
+    assert same_padding(size, kernel, stride) == padding
+
+
+def test_a_same_convolution_starts_at_the_first_place_of_an_even_size():
+    layer = PaddedConvolution(1, 1, stride=2, same=True, bias=False)
+    nn.init.ones_(layer.weight)
+    x = torch.zeros(1, 1, 6, 8)
+    x[0, 0, 0, 0] = 1
+    assert layer(x)[0, 0].tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    x = x.roll((1, 1), (2, 3))  # seen by the first window only, whose middle it is
+    assert layer(x)[0, 0].tolist() == [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("window", "same"), [(2, True), (3, True), (3, False)])
+def test_an_average_counts_what_is_in_the_map(window, same):
+    x = torch.randn(2, 3, 5, 8)
+    pooled = average_pool(x, window, 2, same=same)
+    assert pooled.shape == (2, 3, 3, 4)
+    torch.testing.assert_close(
+        average_pool(torch.ones_like(x), window, 2, same=same), torch.ones(2, 3, 3, 4)
+    )
+    before = [same_padding(size, window, 2)[0] if same else window // 2 for size in (5, 8)]
+    for row in range(3):
+        for column in range(4):
+            top, left = 2 * row - before[0], 2 * column - before[1]
+            seen = x[:, :, max(top, 0) : top + window, max(left, 0) : left + window]
+            torch.testing.assert_close(pooled[:, :, row, column], seen.mean((2, 3)))
+
+
+def test_channels_are_normalised_at_every_place():
+    x = torch.randn(2, 6, 3, 4)
+    out = ChannelNorm(6)(x)
+    for row in range(3):
+        for column in range(4):
+            expected = nn.functional.layer_norm(x[:, :, row, column], (6,))
+            torch.testing.assert_close(out[:, :, row, column], expected)

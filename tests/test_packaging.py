@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import stereo_tr
 from stereo_tr.matcher import DEFAULT_MODEL
@@ -50,7 +51,9 @@ def test_promised_names():
 
 def test_every_listed_model_can_be_made():
     for name in stereo_tr.list_models():
-        assert sum(parameter.numel() for parameter in stereo_tr.create_model(name).parameters()) > 0
+        with torch.device("meta"):  # names and shapes only: the largest have 10^9 parameters
+            model = stereo_tr.create_model(name)
+        assert sum(parameter.numel() for parameter in model.parameters()) > 0
 
 
 def test_default_weights_come_along():
@@ -81,7 +84,8 @@ def test_requirements():
     assert lines == sorted(lines, key=lambda line: line.split("==")[0])
     pinned = requirement_names(lines)
     assert asked - {project["name"]} <= pinned
-    assert pinned.isdisjoint({"torchvision", "timm", "transformers", "datasets"})
+    assert pinned.isdisjoint({"torchvision", "timm", "datasets"})
+    assert "transformers" not in requirement_names(project["dependencies"])
 
 
 def test_one_version():

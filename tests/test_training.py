@@ -22,18 +22,12 @@ from stereo_tr import checkpoint, pretrained, processes, recipe, training_data, 
 from stereo_tr.recipe import TrainingSettings
 from stereo_tr.training import train
 from stereo_tr.training_run import TrainingError
-from tests.stand_in import TinyModel, TinyPairs, create
+from tests.stand_in import TinyModel, TinyPairs, register
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(pretrained, "create_model", create)
-    monkeypatch.setitem(training_data.DATA, "tiny", TinyPairs)
-    monkeypatch.setattr(TinyPairs, "happen", {})
-    monkeypatch.setattr(TinyPairs, "bad", -1)
-    # Curves and pictures have a test of their own; without them the others start at once.
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    yield
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch)
 
 
 def settings(out: Path, **changes: Any) -> TrainingSettings:
@@ -188,7 +182,7 @@ def test_two_processes_equal_one(tmp_path):
     subprocess.run(
         [*launch, "-m", "tests.stand_in", *command.split()],
         check=True,
-        timeout=120,
+        timeout=600,  # ends a hang; three processes import torch, on whatever else is going on
         env=os.environ | {"PYTHONPATH": ":".join(map(str, paths)), "OMP_NUM_THREADS": "1"},
     )
     for name in ("train/disparity", "train/occlusion", "train/norm", "validation/epe"):
@@ -228,7 +222,8 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path, monkeypatch):
     class Steep(TinyModel):
         def training_losses(self, sample):
             # sqrt(0) is finite, its slope isn't
-            return super().training_losses(sample) | {"steep": self.regression.bias.mul(0).sqrt()[0]}
+            steep = self.regression.bias.mul(0).sqrt()[0]
+            return super().training_losses(sample) | {"steep": steep}
 
     monkeypatch.setattr(pretrained, "create_model", lambda name, **overrides: Steep())
     with pytest.raises(TrainingError, match=r"^step 0: .*sample tiny 0, tiny 1, tiny 2, saved"):
@@ -402,7 +397,8 @@ def test_steps_and_rate_may_change_on_resuming(tmp_path):
         ({"data": ("tiny", "tiny")}, "one name for now"),
         ({"batch": 0}, "--batch must be positive"),
         ({"ema": 1.0}, "--ema is a decay"),
-        ({"device": "nowhere"}, "can't train on device 'nowhere'"),
+        ({"minutes": -1.0}, "--minutes can't be negative"),
+        ({"device": "nowhere"}, "device 'nowhere' can't be used; this machine has cpu"),
         ({"model": "huge"}, "unknown model 'huge'"),
         ({"resume": True}, r"holds no checkpoint \(last.pt\) to go on from"),
     ],

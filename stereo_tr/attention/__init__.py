@@ -4,8 +4,8 @@ It knows no model, no image and no data set. Read attend.py first.
 """
 
 from .attend import ASSIGNMENTS, Attended, Attention, PositionTables, attend
-from .blocks import FeedForward, LayoutAttention, Residual
-from .layouts import Columns, EpipolarLine, Everything, Layout, Rows, Windows
+from .blocks import FeedForward, LayoutAttention, Residual, drop_path
+from .layouts import Columns, EarlierInRow, EpipolarLine, Everything, Layout, Rows, Windows
 from .positions import (
     AxialOffsetTable,
     LearnedMap,
@@ -13,9 +13,11 @@ from .positions import (
     RelativeSine,
     Rotary,
     WindowOffsetTable,
+    resize_map,
     sine,
     sine_map,
 )
+from .record import recorded_weights
 
 __all__ = [
     "ASSIGNMENTS",
@@ -23,6 +25,7 @@ __all__ = [
     "Attention",
     "AxialOffsetTable",
     "Columns",
+    "EarlierInRow",
     "EpipolarLine",
     "Everything",
     "FeedForward",
@@ -38,6 +41,9 @@ __all__ = [
     "WindowOffsetTable",
     "Windows",
     "attend",
+    "drop_path",
+    "recorded_weights",
+    "resize_map",
     "sine",
     "sine_map",
 ]

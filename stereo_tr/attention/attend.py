@@ -81,11 +81,13 @@ class PositionTables(NamedTuple):
 
 
 class Attended(NamedTuple):
-    """Result of attention, with the scores where somebody asked for them."""
+    """Result of attention, with scores and weights where somebody asked for the scores."""
 
     tokens: Float[Tensor, "*B T V"]
     scores: Float[Tensor, "*B T S"] | None
     """scaled, masked (-inf), position included, before the assignment"""
+    weights: Float[Tensor, "*B T S"] | None = None
+    """after the assignment: what the values were averaged with"""
 
 
 def skew(products: Float[Tensor, "*B T R"], keys: int) -> Float[Tensor, "*B T S"]:
@@ -169,9 +171,11 @@ def attend(
         tokens = tokens * mask.any(-1, keepdim=True)
     if position.angles is not None:  # values were turned by their own place: back by the query's
         tokens = rotate(tokens, -position.angles)
-    if with_scores and mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    return Attended(tokens, scores if with_scores else None)
+    if not with_scores:
+        return Attended(tokens, None)
+    if mask is not None:
+        scores, weights = scores.masked_fill(~mask, -torch.inf), weights.masked_fill(~mask, 0.0)
+    return Attended(tokens, scores, weights)
 
 
 def _added_scores(
@@ -236,7 +240,7 @@ class Attention(nn.Module):
         """Let `x` look at `context`, or at itself.
 
         `position` overrides the one given at construction. With `with_scores` the result carries
-        the scores [B, E, T, S], heads apart.
+        the scores and the weights [B, E, T, S], heads apart.
         """
         context = x if context is None else context
         position = position or self.position
@@ -250,4 +254,5 @@ class Attention(nn.Module):
             assignment=self.assignment,
             with_scores=with_scores,
         )
-        return Attended(self.to_out(attended.tokens.transpose(1, 2).flatten(-2)), attended.scores)
+        tokens = self.to_out(attended.tokens.transpose(1, 2).flatten(-2))
+        return attended._replace(tokens=tokens)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .attend import Attention
 from .layouts import Layout
+from .positions import WindowOffsetTable
 
 NormPlacement = Literal["pre", "post", "branch"]
 
@@ -42,7 +43,10 @@ class LayoutAttention(nn.Module):
             mask = mask.repeat(tokens.shape[0] // mask.shape[0], 1, 1)
         if mask is not None:
             mask = mask[:, None]  # the same for every head
-        attended = self.attention(tokens, context, mask=mask).tokens
+        position = self.attention.position
+        if isinstance(position, WindowOffsetTable):  # the only term that must know a window's shape
+            position = position.resized(*self.layout.window(height, width))
+        attended = self.attention(tokens, context, mask=mask, position=position).tokens
         return self.layout.merge(attended, height, width)
 
 
@@ -88,6 +92,14 @@ class FeedForward(nn.Module):
         return self.narrow(x if gate is None else x * gate)
 
 
+def drop_path(
+    branch: Float[Tensor, " B *rest"], probability: int | float
+) -> Float[Tensor, " B *rest"]:
+    """Zero a sample's branch with that probability; enlarge the others' so that the mean stays."""
+    keep = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device)
+    return branch * (keep >= probability) / (1 - probability)
+
+
 class Residual(nn.Module):
     """x plus a branch of x.
 
@@ -128,6 +140,5 @@ class Residual(nn.Module):
         if self.scale is not None:
             branch = branch * self.scale
         if self.drop_path and self.training:
-            keep = torch.rand(x.shape[0], *[1] * (x.ndim - 1), device=x.device) >= self.drop_path
-            branch = branch * keep / (1 - self.drop_path)
+            branch = drop_path(branch, self.drop_path)
         return self.norm(x + branch) if self.placement == "post" else x + branch

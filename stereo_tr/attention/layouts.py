@@ -47,6 +47,10 @@ class Layout(ABC):
         """
         return None
 
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the part of a map that one sequence covers: here, all of it."""
+        return height, width
+
 
 class Rows(Layout):
     """Every row is a sequence."""
@@ -61,6 +65,20 @@ class Rows(Layout):
         """Stack the rows again."""
         return tokens.unflatten(0, (-1, height))
 
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """One row."""
+        return 1, width
+
+
+class EarlierInRow(Rows):
+    """Every row is a sequence, and a token looks at itself and at those before it (text)."""
+
+    def mask(
+        self, height: int, width: int, device: torch.device | None = None
+    ) -> Bool[Tensor, "#N T S"] | None:
+        """[1, W, W], the same for every row."""
+        return torch.ones(width, width, dtype=torch.bool, device=device).tril()[None]
+
 
 class Columns(Layout):
     """Every column is a sequence."""
@@ -74,6 +92,10 @@ class Columns(Layout):
     ) -> Float[Tensor, "B H W C"]:
         """Stand the columns side by side again."""
         return tokens.unflatten(0, (-1, width)).transpose(1, 2)
+
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """One column."""
+        return height, 1
 
 
 class Everything(Layout):
@@ -134,18 +156,27 @@ class EpipolarLine(Layout):
         left, right = x.chunk(2)
         return left, right
 
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """One row."""
+        return 1, width
+
 
 @dataclass(frozen=True)
 class Windows(Layout):
     """Windows of height x width tokens, optionally of a map rolled by `shift` (Swin).
 
     A map that isn't a multiple of the window is padded with zeros at the bottom and the right;
-    the mask keeps padding, and parts that the roll brought together, apart.
+    the mask keeps padding, and parts that the roll brought together, apart. An axis that a single
+    window covers isn't rolled: nothing would meet across a border, and it would be cut in two.
     """
 
     height: int
     width: int
     shift: tuple[int, int] = (0, 0)
+
+    def _roll(self, height: int, width: int) -> tuple[int, int]:
+        down, across = self.shift
+        return down if height > self.height else 0, across if width > self.width else 0
 
     def _padding(self, height: int, width: int) -> tuple[int, int]:
         return -height % self.height, -width % self.width
@@ -153,7 +184,8 @@ class Windows(Layout):
     def split(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "N T C"]:
         """N = B * windows sequences, windows row after row."""
         below, right = self._padding(x.shape[1], x.shape[2])
-        x = F.pad(x, (0, 0, 0, right, 0, below)).roll((-self.shift[0], -self.shift[1]), (1, 2))
+        down, across = self._roll(x.shape[1], x.shape[2])
+        x = F.pad(x, (0, 0, 0, right, 0, below)).roll((-down, -across), (1, 2))
         x = x.unflatten(2, (-1, self.width)).unflatten(1, (-1, self.height))
         return x.transpose(2, 3).flatten(0, 2).flatten(1, 2)
 
@@ -165,23 +197,28 @@ class Windows(Layout):
         down, across = (height + below) // self.height, (width + right) // self.width
         x = tokens.unflatten(1, (self.height, self.width)).unflatten(0, (-1, down, across))
         x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return x.roll(self.shift, (1, 2))[:, :height, :width]
+        return x.roll(self._roll(height, width), (1, 2))[:, :height, :width]
+
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """One window, whatever the map."""
+        return self.height, self.width
 
     def mask(
         self, height: int, width: int, device: torch.device | None = None
     ) -> Bool[Tensor, "#N T S"] | None:
         """[windows, T, T]: True where two tokens come from the same part of the image."""
         below, right = self._padding(height, width)
-        if not any((*self.shift, below, right)):
+        down, across = self._roll(height, width)
+        if not any((down, across, below, right)):
             return None
 
-        def part(size: int, padding: int, shift: int, window: int) -> Tensor:
+        def part(size: int, padding: int, shift: int) -> Tensor:
             place = torch.arange(size + padding, device=device).roll(-shift)
             wrapped = torch.arange(size + padding, device=device) >= size + padding - shift
             return wrapped.long() + 2 * (place >= size).long()
 
-        rows = part(height, below, self.shift[0], self.height)
-        columns = part(width, right, self.shift[1], self.width)
+        rows = part(height, below, down)
+        columns = part(width, right, across)
         parts = (4 * rows[:, None] + columns)[None, :, :, None].float()
         whole = Windows(self.height, self.width)
         parts = whole.split(parts)[..., 0]

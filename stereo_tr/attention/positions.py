@@ -15,7 +15,7 @@ Tests    tests/attention/test_positions.py: float64 loops over pairs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,17 @@ def sine_map(
     return torch.cat((rows[:, None].expand(-1, width, -1), columns.expand(height, -1, -1)), dim=-1)
 
 
+def resize_map(
+    table: Float[Tensor, "H W C"], height: int, width: int
+) -> Float[Tensor, "height width C"]:
+    """Resize a table of positions, height and width apart (bicubic, no antialiasing)."""
+    if table.shape[:2] == (height, width):
+        return table
+    maps = table.permute(2, 0, 1)[None]
+    resized = F.interpolate(maps, (height, width), mode="bicubic", antialias=False)
+    return resized[0].permute(1, 2, 0)
+
+
 class LearnedMap(nn.Module):
     """One learned vector for each place of a map of `height` x `width`.
 
@@ -78,11 +89,7 @@ class LearnedMap(nn.Module):
 
     def forward(self, height: int, width: int) -> Float[Tensor, "H W C"]:
         """Vectors for a map of `height` x `width`; height and width are resized apart."""
-        if self.table.shape[:2] == (height, width):
-            return self.table
-        table = self.table.permute(2, 0, 1)[None]
-        resized = F.interpolate(table, (height, width), mode="bicubic", antialias=False)
-        return resized[0].permute(1, 2, 0)
+        return resize_map(self.table, height, width)
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,27 @@ class WindowOffsetTable(nn.Module):
 
         Raises ValueError where T or S isn't N.
         """
+        return OffsetBias(self.height, self.width, self.table).tables(attention, queries, keys)
+
+    def resized(self, height: int, width: int) -> OffsetBias:
+        """The term for windows of another size: bilinear, half-pixel centres, no antialiasing."""
+        table = self.table
+        if (height, width) != (self.height, self.width):
+            grid = table.T.unflatten(1, (2 * self.height - 1, 2 * self.width - 1))[None]
+            grid = F.interpolate(grid, (2 * height - 1, 2 * width - 1), mode="bilinear")
+            table = grid[0].flatten(1).T
+        return OffsetBias(height, width, table)
+
+
+class OffsetBias(NamedTuple):
+    """What a WindowOffsetTable says about windows of one size; rows as there."""
+
+    height: int
+    width: int
+    table: Float[Tensor, "R E"]
+
+    def tables(self, attention: Attention, queries: int, keys: int) -> PositionTables:
+        """Bias [E, N, N] for N = height * width places; ValueError where T or S isn't N."""
         places = self.height * self.width
         if (queries, keys) != (places, places):
             raise ValueError(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TOKEN = 4
 """pixels between tokens; token (y, x) is centred on pixel (4 y, 4 x)"""
+LEAST_SHARE = 1e-6
+"""added inside logarithms, so that a hopeless match costs 14 and not infinity"""
 
 WEIGHTS = {
     "response": 1.0,
@@ -51,11 +53,11 @@ def staged_losses(details: Details, sample: StereoSample) -> dict[str, Tensor]:
         return x[:, : like.shape[1], : like.shape[2]]
 
     losses = {"response": relative_response(details.log_assignment, sample)}
-    quarter, half = at(4, truth), at(2, truth)
-    raw = 4 * crop(details.match.disparity, quarter)
-    adjusted = 4 * crop(details.adjusted.disparity, quarter)
-    losses["match"] = masked_mean(robust(raw - quarter), at(4, seen))
-    losses["adjusted"] = masked_mean(robust(adjusted - quarter), at(4, sample.valid))
+    quarter, half = at(TOKEN, truth), at(2, truth)
+    raw = TOKEN * crop(details.match.disparity, quarter)
+    adjusted = TOKEN * crop(details.adjusted.disparity, quarter)
+    losses["match"] = masked_mean(robust(raw - quarter), at(TOKEN, seen))
+    losses["adjusted"] = masked_mean(robust(adjusted - quarter), at(TOKEN, sample.valid))
     for name, stage in zip(("half_start", "half"), details.refined.half_disparity, strict=True):
         error = 2 * crop(stage, half) - half
         losses[name] = masked_mean(robust(error), at(2, sample.valid))
@@ -70,9 +72,9 @@ def staged_losses(details: Details, sample: StereoSample) -> dict[str, Tensor]:
         sample.valid,
     )
     confidence = details.refined.confidence_logits[:, :height, :width]
-    right = (error.detach().abs() < 1).to(confidence)
+    near = (error.detach().abs() < 1).to(confidence)
     losses["confidence"] = masked_mean(
-        F.binary_cross_entropy_with_logits(confidence, right, reduction="none"), sample.valid
+        F.binary_cross_entropy_with_logits(confidence, near, reduction="none"), sample.valid
     )
     return {name: WEIGHTS[name] * loss for name, loss in losses.items()}
 
@@ -119,8 +121,8 @@ def relative_response(
         pair = torch.stack((low, (low + 1).clamp(max=keys - 1)), dim=-1).long()
         given = response.gather(-1, pair).exp()
         given = given[..., 0] * (1 - share) + given[..., 1] * share
-        matched = -(given + 1e-6).log()
-        unmatched = -(response[..., -1].exp() + 1e-6).log()
+        matched = -(given + LEAST_SHARE).log()
+        unmatched = -(response[..., -1].exp() + LEAST_SHARE).log()
         known = valid | occluded
         total = total + masked_mean(torch.where(occluded, unmatched, matched), known)
     return total / 2

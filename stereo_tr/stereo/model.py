@@ -25,6 +25,9 @@ from .matching import RawMatch, optimal_transport, read_matches
 from .output import StereoOutput
 from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
 
+DESCRIPTOR = 16
+"""channels that the refinement compares: as few as that, because it does so at half the size"""
+
 
 class Details(NamedTuple):
     """Every stage on the way, for the losses and for people who want to look inside."""
@@ -91,7 +94,7 @@ class ContextStereoTransformer(nn.Module):
         self.dustbin = nn.Parameter(torch.tensor(0.0))
         self.adjustment = ContextAdjustment(quarter, adjustment_width)
         self.refinement = DetailRefinement(
-            half, adjustment_width, refinement_width, 16, refinement_reach
+            half, adjustment_width, refinement_width, DESCRIPTOR, refinement_reach
         )
 
     def forward(
@@ -143,7 +146,7 @@ class ContextStereoTransformer(nn.Module):
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     """Take away each image's own mean and contrast, so that exposure doesn't matter."""
     spread, mean = torch.std_mean(images, dim=(2, 3), keepdim=True, correction=0)
-    return (images - mean) / (spread + 0.02)
+    return (images - mean) / (spread + 0.02)  # 5 grey levels: the noise of a blank wall stays small
 
 
 def _pad(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H2 W2"]:

@@ -25,6 +25,8 @@ from .upsampling import upsample
 
 TRUST_SLOPE, TRUST_MIDDLE = 8.0, 0.4
 """before training, a match is trusted half at this confidence, and ever more above it"""
+LEAST_TRUST = 1e-4
+"""keeps logarithms of a trust finite: where nothing in a line is trusted, all of it counts alike"""
 
 
 class Propagation(nn.Module):
@@ -52,7 +54,8 @@ class Propagation(nn.Module):
         _, height, width, _ = tokens.shape
         query, key = self.to_query(tokens), self.to_key(tokens)
         for layout in (Rows(), Columns()):
-            preference = layout.split((trust + 1e-4).log()[..., None])[:, None, :, 0][:, :, None]
+            preference = (trust + LEAST_TRUST).log()[..., None]
+            preference = layout.split(preference)[:, None, :, 0][:, :, None]
             filled = attend(
                 layout.split(query)[:, None],
                 layout.split(key)[:, None],
@@ -92,7 +95,7 @@ class ContextAdjustment(nn.Module):
         Disparities enter standardised, so that neither their range nor an offset matters.
         """
         spread, mean = torch.std_mean(match.disparity, dim=(1, 2), keepdim=True)
-        spread = spread + 1.0
+        spread = spread + 1.0  # token: a flat map isn't blown up to noise
         trust = torch.sigmoid(TRUST_SLOPE * (match.confidence - TRUST_MIDDLE))
         filled = self.propagation(tokens, match.disparity, trust)
         maps = torch.stack(
@@ -107,7 +110,7 @@ class ContextAdjustment(nn.Module):
         )
         hidden = self.blocks(self.inputs(torch.cat((tokens.permute(0, 3, 1, 2), maps), dim=1)))
         change, keep = self.outputs(hidden).unbind(1)
-        keep = torch.sigmoid(torch.logit(trust, eps=1e-4) + keep)
+        keep = torch.sigmoid(torch.logit(trust, eps=LEAST_TRUST) + keep)
         replaced = filled + change * spread
         return Adjusted(keep * match.disparity + (1 - keep) * replaced, hidden)
 

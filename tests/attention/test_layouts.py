@@ -4,6 +4,7 @@ import torch
 from stereo_tr.attention import (
     Attention,
     Columns,
+    EarlierInRow,
     EpipolarLine,
     Everything,
     LayoutAttention,
@@ -137,3 +138,31 @@ def test_epipolar_lines_read_the_right_view_backwards():
 def test_epipolar_lines_need_both_views():
     with pytest.raises(ValueError, match="3 maps do not hold left and right views in pairs"):
         EpipolarLine().split(torch.randn(3, 2, 4, 1))
+
+
+def test_an_axis_that_one_window_covers_is_not_rolled():
+    """Swin's last stage: a shift would cut the only window in two, and nothing would be gained."""
+    shifted, whole = Windows(7, 4, shift=(3, 2)), Windows(7, 4)
+    x = torch.randn(2, 7, 4, 3)
+    assert torch.equal(shifted.split(x), whole.split(x))
+    assert shifted.mask(7, 4) is None
+    wide = torch.randn(2, 5, 9, 3)
+    columns = Windows(7, 4, shift=(0, 2))
+    assert torch.equal(shifted.split(wide), columns.split(wide))
+    assert torch.equal(shifted.mask(5, 9), columns.mask(5, 9))
+
+
+def test_text_looks_back():
+    mask = EarlierInRow().mask(1, 5)
+    assert mask.shape == (1, 5, 5)
+    for query in range(5):
+        assert mask[0, query].tolist() == [key <= query for key in range(5)]
+
+
+@pytest.mark.parametrize(
+    "layout", [Rows(), EarlierInRow(), Columns(), Everything(), EpipolarLine(), Windows(2, 3)]
+)
+def test_a_window_is_what_a_sequence_covers(layout):
+    height, width = 4, 6
+    covered = layout.window(height, width)
+    assert covered[0] * covered[1] == layout.split(torch.zeros(2, height, width, 1)).shape[1]

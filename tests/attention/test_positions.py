@@ -181,3 +181,26 @@ def test_axial_tables_clip_far_offsets():
         found = value + table.value[row]
         expected = (scores.softmax(-1)[..., None] * found).sum(2)
         torch.testing.assert_close(attended.tokens[:, :, i], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_window_table_is_resized_for_another_window():
+    """Row by row and column by column, with half-pixel centres, by hand."""
+    table = WindowOffsetTable(2, 3, E)
+    assert table.resized(2, 3).table is table.table
+    height, width = 3, 2
+    resized = table.resized(height, width)
+
+    def line(old, new):
+        """Weights of the old offsets for each new one."""
+        weights = torch.zeros(new, old)
+        for i in range(new):
+            place = min(max((i + 0.5) * old / new - 0.5, 0), old - 1)
+            low = int(place)
+            weights[i, low] += 1 - (place - low)
+            weights[i, min(low + 1, old - 1)] += place - low
+        return weights
+
+    grid = table.table.unflatten(0, (3, 5))
+    expected = torch.einsum("yv,xu,vue->yxe", line(3, 5), line(5, 3), grid)
+    torch.testing.assert_close(resized.table, expected.flatten(0, 1))
+    assert resized.tables(Attention(C, E), 6, 6).bias.shape == (E, 6, 6)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from stereo_tr.datasets import generated
 from stereo_tr.datasets.generated import CLASSES, GeneratedScene, GeneratedScenes
 from stereo_tr.datasets.scene_layout import WIDE
 
@@ -17,11 +18,19 @@ HEIGHT, WIDTH = 93, 187
 SCENES = range(8)
 
 
+@pytest.fixture
+def few_textures(monkeypatch):
+    """Paint everything with 6 of the 96 colour tiles: it is making them that takes time."""
+    monkeypatch.setattr(generated, "COLOUR_TILES", 6)
+
+
 @pytest.fixture(scope="module")
 def scenes() -> list[GeneratedScene]:
     """Without camera differences; odd sizes."""
     clean = GeneratedScenes(HEIGHT, WIDTH, photographs=False, camera=False)
-    return [clean.scene(index) for index in SCENES]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generated, "COLOUR_TILES", 6)
+        return [clean.scene(index) for index in SCENES]
 
 
 def columns_and_rows():
@@ -125,7 +134,7 @@ def test_maps_of_objects_and_classes_agree_with_the_disparity(scenes):
             assert not (jump & within & ~box).any()
 
 
-def test_disparity_is_positive_and_within_the_range():
+def test_disparity_is_positive_and_within_the_range(few_textures):
     low, high = 9.0, 21.0
     data = GeneratedScenes(64, 130, disparity_range=(low, high), photographs=False)
     largest = []
@@ -141,7 +150,7 @@ def test_disparity_is_positive_and_within_the_range():
     assert min(largest) < 2 * low
 
 
-def test_narrow_images_cut_the_range():
+def test_narrow_images_cut_the_range(few_textures):
     data = GeneratedScenes(31, 48, photographs=False)
     assert max(float(data[i].disparity.max()) for i in range(6)) <= WIDE * 48 + 1e-3
 
@@ -164,8 +173,9 @@ def test_only_seed_and_index_count():
     assert same(third, pickle.loads(pickle.dumps(data))[3])
     assert not same(third, data[4])
     assert not torch.equal(third.left, GeneratedScenes(40, 66, seed=5, photographs=False)[3].left)
-    loader = DataLoader(data, batch_size=2, sampler=[3, 4], num_workers=1)
-    batch = next(iter(loader))
+    context = "spawn"  # as a forked worker would inherit the textures, and the threads of OpenCV
+    loader = DataLoader(data, 2, sampler=[3, 4], num_workers=1, multiprocessing_context=context)
+    (batch,) = loader
     assert torch.equal(batch.left[0], third.left)
     assert list(batch.name) == ["generated/0/3", "generated/0/4"]
 

@@ -209,3 +209,22 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     assert error.startswith("stereo-tr evaluate: ")
     assert said in error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_published_data_set_is_scored_by_its_name(tmp_path, says_twelve):
+    training = tmp_path / "training"
+    for folder, view in zip(("image_2", "image_3"), textured_pair(10), strict=True):
+        (training / folder).mkdir(parents=True)
+        cv2.imwrite(str(training / folder / "000000_10.png"), (view * 255).round().astype(np.uint8))
+    stored = np.full((HEIGHT, WIDTH), 256 * 10, np.uint16)
+    for folder in ("disp_occ_0", "disp_noc_0"):
+        (training / folder).mkdir()
+        cv2.imwrite(str(training / folder / "000000_10.png"), stored)
+        stored[:, :6] = 0  # hidden from the right camera
+    (row,) = evaluate(Evaluate(data="kitti2015", root=(tmp_path,))).images
+    assert (row.scene, row.group) == ("training/000000_10", "kitti2015")
+    assert (row.all["epe"], row.occlusion_iou) == (2, 1)
+    with pytest.raises(ValueError, match=r"unknown data 'kitti'; did you mean"):
+        evaluate(Evaluate(data="kitti", root=(tmp_path,)))
+    with pytest.raises(ValueError, match=r"--data kitti2015 needs one --root, not 0"):
+        evaluate(Evaluate(data="kitti2015"))

@@ -4,28 +4,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from stereo_tr import pretrained, training_data
 from stereo_tr.scripts.train import main
-from tests.stand_in import TinyPairs, create
+from tests.stand_in import TinyPairs, register
 
 TINY = "--model tiny --data tiny --height 6 --width 11 --batch 2 --steps 5 --validate-pairs 3"
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(pretrained, "create_model", create)
-    monkeypatch.setitem(training_data.DATA, "tiny", TinyPairs)
-    monkeypatch.setattr(TinyPairs, "happen", {})
-    monkeypatch.setattr(TinyPairs, "bad", -1)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    yield
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    register(monkeypatch)
 
 
 def command(out: Path, more: str = TINY) -> None:
@@ -49,6 +42,7 @@ def test_a_run_from_start_to_end(tmp_path, capsys):
     command(tmp_path, f"--export {tmp_path / 'mine.safetensors'}")
     first, exported = (load_file(tmp_path / f"{x}.safetensors") for x in ("weights", "mine"))
     assert all(torch.equal(value, exported[name]) for name, value in first.items())
+    assert "exported as .safetensors" in refused(capsys, tmp_path, f"--export {tmp_path / 'x.pth'}")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -96,7 +90,7 @@ def test_it_runs_as_a_file_of_the_checkout(tmp_path):
         [sys.executable, str(path), "--resume", "--out", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         env=os.environ | {"PYTHONPATH": str(path.parents[1])},
     )
     assert done.returncode == 2
