@@ -165,10 +165,10 @@ def look(surfaces: list[Surface], height: int, width: int) -> Views:
     return Views(
         nearest,
         winner,
-        _occluded(table, nearest, winner, right_winner, columns, rows, from_left=True),
+        _occluded(table, nearest, winner, right_winner, columns, from_left=True),
         right_nearest,
         right_winner,
-        _occluded(table, right_nearest, right_winner, winner, columns, rows, from_left=False),
+        _occluded(table, right_nearest, right_winner, winner, columns, from_left=False),
     )
 
 
@@ -228,7 +228,7 @@ class _Table:
         return inside & (a + (column - before) * (b.astype(np.float32) - a) > 127.5)
 
 
-def _occluded(table, d, winner, other_winner, columns, rows, from_left: bool) -> NDArray[np.bool_]:
+def _occluded(table, d, winner, other_winner, columns, from_left: bool) -> NDArray[np.bool_]:
     """Pixels without a partner in the other view; see `look`."""
     height, width = d.shape
     partner = columns - d if from_left else columns + d

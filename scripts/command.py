@@ -5,7 +5,8 @@ takes it. `ValueError`, `OSError` and `MemoryError` are the user's to mend: they
 standard error and exit code 2. Set STEREO_TR_DEBUG=1 to see the traceback instead.
 
 Commands import each other and this file as `stereo_tr.scripts...`, so that they run installed and
-as `python scripts/NAME.py` alike; what is slow to import (torch) they import where they need it.
+as `python scripts/NAME.py` alike. What is slow to import (torch) estimate and benchmark import
+where they need it, so that their help and mistakes in their arguments come at once.
 
 Tests  tests/scripts/test_main.py
 """

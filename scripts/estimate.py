@@ -12,6 +12,7 @@ Tests  tests/scripts/test_estimate.py, tests/scripts/test_bad_input.py
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +133,11 @@ def _pairs(
                 "calibration (--focal-length, --baseline and --principal-offset)"
             )
     inputs = {view.resolve() for pair in pairs for view in (pair.left, pair.right)}
-    outputs = [_path(settings.out, pair, suffix) for pair in pairs for suffix in suffixes]
-    for path in outputs:
+    outputs = Counter(_path(settings.out, pair, suffix) for pair in pairs for suffix in suffixes)
+    for path, count in outputs.items():
         if path.resolve() in inputs:
             raise ValueError(f"{path}: a result would overwrite this view; choose another --out")
-        if outputs.count(path) > 1:
+        if count > 1:
             raise ValueError(f"{path}: two results have this name; rename a left view")
     return pairs
 

@@ -14,6 +14,7 @@ import difflib
 import importlib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -262,14 +263,27 @@ def _differences(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
 
 def _recognise(weights: Mapping[str, Tensor]) -> str | None:
     """Return the model whose default sizes fit best, if most of its names and shapes do."""
+    families: dict[str, list[str]] = {}
+    for name, place in _MODELS.items():
+        families.setdefault(place.split(":")[0], []).append(name)
     scores = {}
-    for name in _MODELS:
-        model = _skeleton(name)
-        own, given = model.state_dict(), _translated(model, weights)
-        fitting = sum(key in given and given[key].shape == own[key].shape for key in own)
-        scores[name] = fitting / max(len(own), len(given))
-    best = max(scores, key=scores.__getitem__)
-    return best if scores[best] > 0.5 else None
+    for names in families.values():
+        first = _skeleton(names[0])
+        own, given = _kinds(first.state_dict()), _kinds(_translated(first, weights))
+        if len(own & given) < 0.5 * len(own):
+            continue  # making every size of every model would take long
+        for name in names:
+            model = _skeleton(name)
+            own, given = model.state_dict(), _translated(model, weights)
+            fitting = sum(key in given and given[key].shape == own[key].shape for key in own)
+            scores[name] = fitting / max(len(own), len(given))
+    best = max(scores, key=scores.__getitem__, default=None)
+    return best if best is not None and scores[best] > 0.5 else None
+
+
+def _kinds(weights: Mapping[str, Any]) -> set[str]:
+    """Names without their numbers: the same for every size of a model."""
+    return {re.sub(r"\d+", "#", name) for name in weights}
 
 
 @cache

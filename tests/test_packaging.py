@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 
 import stereo_tr
 from stereo_tr.matcher import DEFAULT_MODEL
@@ -47,13 +46,6 @@ def test_promised_names():
     assert all(callable(getattr(stereo_tr, name)) for name in stereo_tr.__all__)
     assert {"cstr", "cstr_small", "sttr", "sttr_light"} <= set(stereo_tr.list_models())
     assert {"estimate", "train", "evaluate"} <= set(COMMANDS)
-
-
-def test_every_listed_model_can_be_made():
-    for name in stereo_tr.list_models():
-        with torch.device("meta"):  # names and shapes only: the largest have 10^9 parameters
-            model = stereo_tr.create_model(name)
-        assert sum(parameter.numel() for parameter in model.parameters()) > 0
 
 
 def test_default_weights_come_along():

@@ -32,10 +32,8 @@ PARAMETERS = {
 COSTS = {
     # billions of multiply-accumulates of one 224 x 224 image
     "vit_tiny_patch16_224": 1.254,
-    "vit_base_patch32_224": 4.409,
     "swin_tiny_patch4_window7_224": 4.491,
     "resnet50": 4.09,
-    "convnext_tiny": 4.46,
 }
 
 
@@ -67,7 +65,7 @@ def test_costs_grow_as_told():
             model(torch.empty(1, 3, side, side, device="meta"))
         return counter.get_total_flops() / 2
 
-    swin = {"depths": (2, 1, 1, 1), "num_classes": 0}
+    swin = {"depths": (1, 1, 1, 1), "num_classes": 0}
     once, twice = (cost("swin_tiny_patch4_window7_224", side, **swin) for side in (224, 448))
     assert twice / once == pytest.approx(4)
     vit = {"depth": 1, "num_classes": 0}
