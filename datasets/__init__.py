@@ -1,6 +1,5 @@
-"""Stereo data: what a sample is, where samples come from, and how they are changed for training."""
+"""Stereo data: what a sample is, where samples come from, and how they are changed for training.
 
-from .generated import GeneratedScenes
-from .sample import StereoSample
-
-__all__ = ["GeneratedScenes", "StereoSample"]
+Nothing is imported here, so that `stereo-tr --help` needn't wait for torch: take what you need from
+sample.py, generated.py, registry.py.
+"""

@@ -3,7 +3,6 @@
 Tests  tests/datasets/test_registry.py
 """
 
-import difflib
 import os
 from collections.abc import Callable
 from functools import partial
@@ -25,6 +24,7 @@ from .middlebury import (
     Middlebury2021,
     MiddleburyV3,
 )
+from .naming import closest
 from .scared import Scared
 from .sceneflow import Driving, FlyingThings3D, FlyingThings3DSubset, Monkaa, SceneFlow
 from .sintel import Sintel
@@ -92,7 +92,5 @@ def open_dataset(name: str, root: str | os.PathLike[str], incomplete: bool = Fal
     Raises ValueError for a name that isn't known.
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(DATASETS)}"
-        raise ValueError(f"unknown data set {name!r}; {hint}")
+        raise ValueError(f"unknown data set {name!r}; {closest(name, DATASETS)}")
     return DATASETS[name](Path(root), incomplete=incomplete)

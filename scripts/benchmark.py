@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from stereo_tr.scripts.command import NO_DEFAULT, run
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from stereo_tr.matcher import StereoMatcher
 
 SEED = 0
 """of the generated pair; another pair takes the same time"""
@@ -40,7 +42,8 @@ PROTOCOL = (
     "Seconds: median (fastest to slowest) of the runs of one pair, its views arrays in memory, in "
     "turn with the other models, after one run that isn't counted. Peak memory: resident, of a "
     "process that has run nothing else, Python and torch included. Multiply-accumulates: of matrix "
-    "products, convolutions and attention; nothing else is counted."
+    "products, convolutions and attention; nothing else is counted. All of it at the scales that the "
+    "model asks for: cstr_small sees a pair twice, and a small pair enlarged."
 )
 
 
@@ -193,7 +196,7 @@ def _measure(methods: Sequence[str], size: tuple[int, int], settings: Benchmark)
 
 # From here to `peak_memory` all runs in the process of one method. `_prepare` leaves it its work.
 _work: Callable[[], object]
-_network: "tuple[nn.Module, Tensor, Tensor] | None" = None
+_network: "tuple[StereoMatcher, Tensor, Tensor] | None" = None
 
 
 def _prepare(method: str, size: tuple[int, int], threads: int | None, device: str) -> None:
@@ -216,7 +219,7 @@ def _prepare(method: str, size: tuple[int, int], threads: int | None, device: st
         _work = partial(peers.match, *views, largest, method)
         return
     matcher = _matcher(method, device)
-    _network = (matcher.model, *(view[None].to(device) for view in prepare_views(*views)))
+    _network = (matcher, *(view[None].to(device) for view in prepare_views(*views)))
     _work = partial(matcher, *views)
 
 
@@ -246,15 +249,18 @@ def _facts() -> Facts:
     import cv2
     import torch
 
+    from stereo_tr.stereo.scales import match_at_scales
+
     if _network is None:
         return Facts(None, None, cv2.getNumThreads())
-    model, left, right = _network
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Facts(parameters, multiply_accumulates(model, left, right), torch.get_num_threads())
+    matcher, left, right = _network
+    parameters = sum(parameter.numel() for parameter in matcher.model.parameters())
+    work = partial(match_at_scales, matcher.model, left, right, matcher.scales)
+    return Facts(parameters, multiply_accumulates(work), torch.get_num_threads())
 
 
-def multiply_accumulates(model: "nn.Module", *inputs: "Tensor") -> int:
-    """Count the multiplications in matrix products, convolutions and attention of one forward pass.
+def multiply_accumulates(work: Callable[[], Any]) -> int:
+    """Count the multiplications in matrix products, convolutions and attention while `work` runs.
 
     Fused attention is counted in its written-out form, because torch's counter doesn't know the
     fused kernel of a CPU.
@@ -265,7 +271,7 @@ def multiply_accumulates(model: "nn.Module", *inputs: "Tensor") -> int:
 
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(*inputs)
+        work()
     return counter.get_total_flops() // 2  # a multiplication and an addition each
 
 

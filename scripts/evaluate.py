@@ -32,16 +32,17 @@ import stereo_tr
 # Absolute, so that `python scripts/evaluate.py` works as well.
 from stereo_tr.datasets.files import atomic, writable_folder, write_png
 from stereo_tr.datasets.generated import GeneratedScenes
+from stereo_tr.datasets.naming import closest
 from stereo_tr.datasets.pairs import Pairs
 from stereo_tr.datasets.registry import DATASETS, open_dataset
 from stereo_tr.datasets.sample import StereoSample
 from stereo_tr.matcher import DEFAULT_MODEL, StereoMatcher
 from stereo_tr.progress import progress
-from stereo_tr.recipe import closest
 from stereo_tr.scripts import peers
 from stereo_tr.scripts.command import run
 from stereo_tr.scripts.error_pictures import error_strip
 from stereo_tr.scripts.scores import PROTOCOL, Row, Scores, mean, score
+from stereo_tr.stereo.scales import Scales
 from stereo_tr.training_data import VALIDATION_SEED
 
 
@@ -63,6 +64,8 @@ class Evaluate:
     """where the model runs: cpu, cuda, ..."""
     peer: Literal["sgbm"] | None = None
     """sgbm: score OpenCV's StereoSGBM in the same run, in both modes, holes filled"""
+    one_scale: bool = False
+    """match each pair once, at its own size, whatever is best for the model; fill nothing"""
     peer_only: bool = False
     """score the peer and no model"""
     json: Path | None = None
@@ -161,6 +164,8 @@ def _methods(settings: Evaluate) -> dict[str, Method]:
         matcher = StereoMatcher.from_pretrained(
             weights=settings.weights, model=settings.model, device=settings.device
         )
+        if settings.one_scale:
+            matcher.scales = Scales()
         named = Path(settings.weights).name if settings.weights else DEFAULT_MODEL
         methods[settings.model or named] = _run_model(matcher)
     if settings.peer == "sgbm":

@@ -6,7 +6,6 @@
 Tests  tests/scripts/test_main.py
 """
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -33,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif name == "--version":
         print(importlib.import_module("stereo_tr").__version__)
     else:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        from stereo_tr.datasets.naming import closest  # torch comes along: not for --help
+
+        hint = closest(name, COMMANDS, show=repr)
         print(f"stereo-tr: unknown command {name!r}; {hint}", file=sys.stderr)
         sys.exit(2)
 

@@ -10,7 +10,8 @@ Fair to the peer means here:
   leaves out as many columns there as it searches disparities; this way they are computed too.
 * Pixels that fail its own tests (uniqueness, left-right check, speckles) are filled with the
   smaller one of the next known disparities to the left and to the right in the same row, because
-  what is hidden belongs to the background. A row without any known pixel becomes 0.
+  what is hidden belongs to the background; `cstr_small` is filled by the same function. A row
+  without any known pixel becomes 0.
 * Grey instead of colour, block size, penalties and speckle window were chosen from some 35 settings
   on the very pairs that they are scored on (../shared/data), which a network's weights never are.
   Non-occluded EPE / bad-2, mean over the 17 Middlebury 2005 and 2006 pairs: 1.20 / 7.4 against
@@ -25,7 +26,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, UInt8
+
+from stereo_tr.geometry import fill_from_background
 
 MODES = {
     "sgbm_hh": cv2.STEREO_SGBM_MODE_HH,
@@ -82,27 +86,9 @@ def match(
     matcher = cv2.StereoSGBM_create(numDisparities=count, mode=MODES[mode], **SETTINGS)
     disparity = matcher.compute(*views)[:, count:].astype(np.float32) / _STEP
     hole = disparity < 0
-    return PeerResult(fill_from_background(disparity, ~hole), hole)
-
-
-def fill_from_background(
-    disparity: Float32[np.ndarray, "H W"], known: Bool[np.ndarray, "H W"]
-) -> Float32[np.ndarray, "H W"]:
-    """Give unknown pixels the smaller of the nearest known disparities left and right of them.
-
-    At the ends of a row there is only one of the two; a row without any becomes 0.
-    """
-    columns = np.arange(disparity.shape[1])
-    last = columns[-1]
-    before = np.maximum.accumulate(np.where(known, columns, -1), axis=1)
-    behind = np.minimum.accumulate(np.where(known, columns, last + 1)[:, ::-1], axis=1)[:, ::-1]
-    to_left = np.take_along_axis(disparity, before.clip(min=0), axis=1)
-    to_right = np.take_along_axis(disparity, behind.clip(max=last), axis=1)
-    background = np.minimum(
-        np.where(before >= 0, to_left, np.inf), np.where(behind <= last, to_right, np.inf)
-    )
-    filled = np.where(known, disparity, background)
-    return np.where(np.isfinite(filled), filled, 0).astype(np.float32)
+    known = torch.from_numpy(np.where(hole, np.float32(0), disparity))[None]
+    filled = fill_from_background(known, torch.from_numpy(~hole)[None])
+    return PeerResult(filled[0].numpy(), hole)
 
 
 def _grey(view: Float32[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W"]:

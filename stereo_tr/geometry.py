@@ -54,6 +54,26 @@ def warp_right_to_left(
     return nearer * (1 - share) + farther * share, inside
 
 
+def fill_from_background(
+    disparity: Float[Tensor, "B H W"], known: Bool[Tensor, "B H W"]
+) -> Float[Tensor, "B H W"]:
+    """Give unknown pixels the smaller of the nearest known disparities left and right of them.
+
+    What a nearer surface hides from the right camera lies behind it, on the smaller disparity. At
+    the ends of a row there is only one of the two; a row without any known pixel stays as it is.
+    """
+    width = disparity.shape[-1]
+    columns = torch.arange(width, device=disparity.device).expand_as(disparity)
+    before = torch.where(known, columns, -1).cummax(-1).values
+    behind = torch.where(known, columns, width).flip(-1).cummin(-1).values.flip(-1)
+    to_left = disparity.gather(-1, before.clamp(min=0))
+    to_right = disparity.gather(-1, behind.clamp(max=width - 1))
+    background = torch.minimum(
+        to_left.masked_fill(before < 0, torch.inf), to_right.masked_fill(behind == width, torch.inf)
+    )
+    return torch.where(known | background.isinf(), disparity, background)
+
+
 def consistent(
     disparity: Float[Tensor, "B H W"],
     right_disparity: Float[Tensor, "B H W"],

@@ -14,20 +14,24 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
 from .datasets.files import read_image
 from .devices import usable_device
-from .pretrained import create_model, load_weights, model_from_weights, packaged_weights
+from .pretrained import (
+    create_model,
+    load_weights,
+    model_from_weights,
+    packaged_weights,
+    require_stereo,
+)
+from .stereo.scales import Scales, match_at_scales
 from .swapped import look_swapped
 
 DEFAULT_MODEL = "cstr_small"
 SMALLEST_SIDE = 16
 """pixels: below this nothing is left of an image at the strides that models match at"""
-LEAST_ENLARGEMENT = 1.2
-"""a pair that is nearly large enough is matched as it is"""
 
 
 class SwappedViewsWarning(UserWarning):
@@ -52,19 +56,17 @@ class StereoMatcher:
         self,
         model: nn.Module,
         device: str | torch.device = "cpu",
-        least_pixels: int | None = None,
+        scales: Scales | None = None,
     ) -> None:
         """Take `model` (it goes to `device`, and into eval mode).
 
-        Pairs of fewer than `least_pixels` are enlarged to that many before they are matched, and
-        the maps reduced again; by default what the model says is best for it, 0 for as they are.
-        Raises ValueError where `device` can't be used.
+        `scales` says at which sizes the model sees a pair; by default what the model itself says is
+        best for it, `Scales()` for the pair as it is, once. Raises ValueError where `device` can't
+        be used.
         """
         self.device = usable_device(device)
         self.model = model.to(self.device).eval()
-        self.least_pixels = (
-            getattr(model, "least_pixels", 0) if least_pixels is None else least_pixels
-        )
+        self.scales = scales or getattr(model, "scales", Scales())
 
     @classmethod
     def from_pretrained(
@@ -77,13 +79,16 @@ class StereoMatcher:
 
         `weights` is a file or a packaged name. `model` names the model where the file doesn't (a
         published checkpoint); alone it asks for that model's packaged weights. Raises ValueError
-        for an unknown name or weights of another model, FileNotFoundError for a missing file.
+        for an unknown name, a model of one picture or weights of another model, FileNotFoundError
+        for a missing file.
         """
         device = usable_device(device)  # before weights are read for nothing
+        if model is not None:
+            require_stereo(model)
         if weights is None:
             weights = packaged_weights(model or DEFAULT_MODEL)
         if model is None:
-            return cls(model_from_weights(weights), device)
+            return cls(model_from_weights(weights, stereo=True), device)
         network = create_model(model)
         load_weights(network, weights)
         return cls(network, device)
@@ -110,7 +115,8 @@ class StereoMatcher:
             )
         try:
             with torch.inference_mode():
-                maps = self._match(*(view[None].to(self.device) for view in views))
+                given = (view[None].to(self.device) for view in views)
+                maps = match_at_scales(self.model, *given, self.scales)
         except RuntimeError as error:  # how torch says it, on every device
             if "out of memory" in str(error) or "can't allocate memory" in str(error):
                 height, width = views[0].shape[1:]
@@ -122,26 +128,6 @@ class StereoMatcher:
         disparity, *shares = map(_to_numpy, maps)
         # The published models can say a little less than 0.
         return StereoResult(np.maximum(disparity, 0), *shares)
-
-    def _match(
-        self, left: Float[Tensor, "1 3 H W"], right: Float[Tensor, "1 3 H W"]
-    ) -> list[Float[Tensor, "1 H W"]]:
-        """Disparity, occlusion and confidence, with small pairs matched enlarged."""
-        height, width = left.shape[-2:]
-        factor = (self.least_pixels / (height * width)) ** 0.5
-        if factor < LEAST_ENLARGEMENT:
-            return list(self.model(left, right)[:3])
-        size = (round(height * factor), round(width * factor))
-        disparity, *shares = self.model(_resized(left, size), _resized(right, size))[:3]
-        # Disparities are lengths along a row: they shrink with the width.
-        maps = [disparity * (width / size[1]), *shares]
-        return [
-            F.interpolate(map_[:, None], (height, width), mode="bilinear")[:, 0] for map_ in maps
-        ]
-
-
-def _resized(view: Float[Tensor, "1 3 H W"], size: tuple[int, int]) -> Float[Tensor, "1 3 h w"]:
-    return F.interpolate(view, size, mode="bicubic").clamp(0, 1)
 
 
 def prepare_views(

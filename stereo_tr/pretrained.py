@@ -10,7 +10,6 @@ model they were made for. Reading a file never runs code from it.
 Tests  tests/test_pretrained.py
 """
 
-import difflib
 import importlib
 import inspect
 import json
@@ -25,6 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .checkpoint import write_bytes
+from .datasets.naming import closest
 from .weight_files import SUFFIXES, read_weights
 
 Weights = Mapping[str, Any]
@@ -91,11 +91,25 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
+def stereo_models() -> list[str]:
+    """Return the names of the models that match two views; the others take one picture."""
+    return sorted(name for name, place in _MODELS.items() if place.startswith("stereo."))
+
+
+def require_stereo(name: str) -> None:
+    """Raise ValueError if `name` is one of our models that takes one picture, not two views.
+
+    A name that isn't known passes: `create_model` words that error.
+    """
+    if name in _MODELS and name not in stereo_models():
+        raise ValueError(f"{name} is no stereo model; stereo models: {', '.join(stereo_models())}")
+
+
 def create_model(name: str, **overrides: Any) -> nn.Module:
     """Make a model with random weights; `overrides` are arguments of its constructor.
 
     Raises ValueError for an unknown name (naming near matches) or an override that the model
-    doesn't take (naming those it does).
+    doesn't take (naming those it does) or can't use.
     """
     constructor = _constructor(name)
     allowed = list(inspect.signature(constructor).parameters)
@@ -104,7 +118,13 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
         raise ValueError(
             f"{name} takes no {', '.join(unknown)}; what can be overridden: {', '.join(allowed)}"
         )
-    return constructor(**overrides)
+    try:
+        return constructor(**overrides)
+    except (TypeError, ZeroDivisionError) as error:
+        if not overrides:
+            raise
+        given = ", ".join(f"{override}={value!r}" for override, value in overrides.items())
+        raise ValueError(f"{name} can't be made with {given}: {error}") from error
 
 
 def packaged_weights(name: str) -> Path:
@@ -138,23 +158,26 @@ def load_weights(model: nn.Module, source: str | Path | Weights) -> None:
     _load(model, weights, _called(source))
 
 
-def model_from_weights(source: str | Path | Weights) -> nn.Module:
+def model_from_weights(source: str | Path | Weights, stereo: bool = False) -> nn.Module:
     """Make the model that the weights were made for, and load them.
 
     The file's metadata says which model that is; without them its names do (default sizes then).
-    Raises as `load_weights`, and ValueError where no model fits.
+    Raises as `load_weights`, and ValueError where no model fits, where the metadata describe none,
+    or where only a `stereo` model will do and it is none.
     """
     weights, metadata = _read(source)
-    if "model" in metadata:
-        model = create_model(metadata["model"], **json.loads(metadata.get("overrides", "{}")))
-    else:
-        name = _recognise(weights)
-        if name is None:
-            raise ValueError(
-                f"{_called(source)} holds weights of none of our models; name one: "
-                + ", ".join(list_models())
-            )
-        model = create_model(name)
+    name = metadata.get("model") or _recognise(weights)
+    if name is None:
+        raise ValueError(
+            f"{_called(source)} holds weights of none of our models; name one: "
+            + ", ".join(list_models())
+        )
+    if stereo:
+        require_stereo(name)
+    try:
+        model = create_model(name, **_overrides(metadata))
+    except ValueError as error:
+        raise ValueError(f"{_called(source)} has bad metadata: {error}") from error
     _load(model, weights, _called(source))
     return model
 
@@ -183,10 +206,20 @@ def read_metadata(source: str | Path) -> dict[str, str]:
 
 def _constructor(name: str) -> Callable[..., nn.Module]:
     if name not in _MODELS:
-        near = difflib.get_close_matches(name, _MODELS) or list_models()
-        raise ValueError(f"no model is called {name!r}; did you mean {' or '.join(near)}?")
+        raise ValueError(f"no model is called {name!r}; {closest(name, list_models())}")
     module, attribute = _MODELS[name].split(":")
     return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+
+def _overrides(metadata: Mapping[str, str]) -> dict[str, Any]:
+    text = metadata.get("overrides", "{}")
+    try:
+        overrides = json.loads(text)
+    except json.JSONDecodeError:
+        overrides = None
+    if not isinstance(overrides, dict):
+        raise ValueError(f'overrides is {text!r}; it holds JSON such as {{"layers": 2}}')
+    return overrides
 
 
 def _called(source: str | Path | Weights) -> str:
@@ -202,8 +235,8 @@ def _read(source: str | Path | Weights) -> tuple[dict[str, Tensor], dict[str, st
         if isinstance(source, str) and not path.exists() and not source.endswith(SUFFIXES):
             if source not in _MODELS:
                 raise ValueError(
-                    f"{source!r} is neither a file ({' '.join(SUFFIXES)}) nor one of our models "
-                    f"({', '.join(list_models())})"
+                    f"{source!r} is neither a file ({' '.join(SUFFIXES)}) nor one of our models; "
+                    + closest(source, list_models())
                 )
             path = packaged_weights(source)
         held, metadata = read_weights(path)
@@ -265,7 +298,9 @@ def _recognise(weights: Mapping[str, Tensor]) -> str | None:
     """Return the model whose default sizes fit best, if most of its names and shapes do."""
     families: dict[str, list[str]] = {}
     for name, place in _MODELS.items():
-        families.setdefault(place.split(":")[0], []).append(name)
+        # The stereo models of one module differ in more than size.
+        family = place if place.startswith("stereo.") else place.split(":")[0]
+        families.setdefault(family, []).append(name)
     scores = {}
     for names in families.values():
         first = _skeleton(names[0])

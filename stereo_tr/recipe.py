@@ -15,7 +15,6 @@ Source  published recipe: github.com/guoyu-qing/CSTR (AdamW, 1e-4, weight decay 
 Tests   tests/test_training.py
 """
 
-import difflib
 import json
 import math
 from collections.abc import Sequence
@@ -255,9 +254,3 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     # No public name yet: a CPU without these instructions emulates bf16, slower than float32.
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, c, bool)() for c in checks)
-
-
-def closest(name: str, names: list[str]) -> str:
-    """Word a hint for an unknown name: near matches first, otherwise all names."""
-    near = difflib.get_close_matches(name, names, n=3)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"

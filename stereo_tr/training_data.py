@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from .datasets.generated import GeneratedScenes
+from .datasets.naming import closest
 from .datasets.sample import StereoSample
-from .recipe import TrainingSettings, closest
+from .recipe import TrainingSettings
 
 VALIDATION_SEED = 2**31 - 1
 """seed of the scenes for validation, the same for every run so that runs can be compared"""
@@ -36,7 +37,7 @@ def open_data(settings: TrainingSettings) -> Dataset[StereoSample]:
     """Open the data of the settings. Raises ValueError for a name that isn't known."""
     for name in settings.data:
         if name not in DATA:
-            raise ValueError(f"unknown data {name!r}; {closest(name, list(DATA))}")
+            raise ValueError(f"unknown data {name!r}; {closest(name, DATA)}")
     if len(settings.data) != 1:
         raise ValueError(f"--data takes one name for now, not {' '.join(settings.data) or 'none'}")
     if settings.seed == VALIDATION_SEED:

@@ -196,6 +196,7 @@ def write_weights(model: nn.Module, stored: dict[str, Any], path: Path) -> None:
 
 
 def _create(stored: dict[str, Any]) -> nn.Module:
+    pretrained.require_stereo(stored["model"])
     return pretrained.create_model(stored["model"], **parse_overrides(stored["override"]))
 
 

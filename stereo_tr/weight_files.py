@@ -37,9 +37,14 @@ def read_weights(path: Path) -> tuple[Any, dict[str, str]]:
     """
     if not path.name.endswith(SUFFIXES):
         raise ValueError(f"{path} is no weights file; known endings: {' '.join(SUFFIXES)}")
-    with path.open("rb") as file:  # the operating system's own words where it can't be opened
-        if not file.read(1):
-            raise ValueError(f"{path} is empty")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ValueError(f"{path} is empty")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"there is no file {path}; give weights that exist ({' '.join(SUFFIXES)})"
+        ) from error
     try:
         if path.name.endswith(".safetensors"):
             with safe_open(path, "pt") as tensors:

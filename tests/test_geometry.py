@@ -5,6 +5,7 @@ from stereo_tr.geometry import (
     consistent,
     depth_to_disparity,
     disparity_to_depth,
+    fill_from_background,
     point_cloud,
     warp_right_to_left,
 )
@@ -104,3 +105,13 @@ def test_point_cloud_by_hand():
     torch.testing.assert_close(points[0, 0, 1], torch.tensor([0.0, -0.02, 4.0]))
     torch.testing.assert_close(points[0, 1, 2], torch.tensor([0.01, 0.005, 1.0]))
     assert not points[0, 0, 2].isfinite().all()
+
+
+def test_unknown_pixels_are_filled_from_the_background():
+    unknown = -1.0
+    disparity = torch.tensor(
+        [[[-1, 9, -1, -1, 4, -1], [-1, -1, -1, -1, -1, -1], [-1, -1, 2, -1, 7, 8]]]
+    )
+    filled = fill_from_background(disparity.float(), disparity != unknown)
+    expected = [[[9, 9, 4, 4, 4, 4], [-1, -1, -1, -1, -1, -1], [2, 2, 2, 2, 7, 8]]]
+    assert torch.equal(filled, torch.tensor(expected).float())

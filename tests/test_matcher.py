@@ -50,33 +50,6 @@ def test_grey_is_repeated_and_alpha_ignored(matcher, channels):
         np.testing.assert_array_equal(flat.occlusion, result.occlusion)
 
 
-class WidthModel(nn.Module):
-    """Disparity of a tenth of the width it is shown; occluded in the left half."""
-
-    least_pixels = 2400
-
-    def forward(self, left, right):
-        disparity = torch.full_like(left[:, 0], left.shape[-1] / 10)
-        half = torch.zeros_like(disparity)
-        half[..., : left.shape[-1] // 2] = 1
-        return StereoOutput(disparity, half, 1 - half, None)
-
-
-def test_small_pairs_are_matched_enlarged():
-    left, right = views(np.uint8, height=20, width=30)  # a quarter of the pixels: twice the sides
-    seen = []
-    model = WidthModel()
-    model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:]))
-    result = StereoMatcher(model)(left, right)
-    assert seen == [(40, 60)]
-    np.testing.assert_allclose(result.disparity, np.full((20, 30), 3.0), rtol=1e-6)
-    np.testing.assert_array_equal(result.occlusion[:, [0, 14, 15, 29]], [[1, 1, 0, 0]] * 20)
-
-    StereoMatcher(model, least_pixels=0)(left, right)
-    StereoMatcher(model)(*views(np.uint8, height=43, width=41))  # large enough, nearly
-    assert seen[1:] == [(20, 30), (43, 41)]
-
-
 def test_files_and_arrays_agree(matcher, tmp_path):
     left, right = views(np.uint16)
     cv2.imwrite(str(tmp_path / "left.png"), left[..., ::-1])

@@ -39,12 +39,48 @@ def test_every_listed_model_can_be_made():
 def test_an_unknown_name_gets_its_near_matches():
     with pytest.raises(ValueError, match="mean cstr_small"):
         create_model("cstr_smal")
+    with pytest.raises(ValueError, match=r"no model is called 'xyz'; known: .*, cstr, "):
+        create_model("xyz")
 
 
 def test_an_unknown_override_gets_the_allowed_ones():
     with pytest.raises(ValueError, match="no head; what can be overridden: layers, heads"):
         create_model("cstr", head=2)
     assert len(create_model("cstr", layers=2).transformer.within) == 2
+
+
+@pytest.mark.parametrize("override", [{"layers": "two"}, {"heads": 0}, {"widths": 3}])
+def test_an_override_that_the_model_cannot_use_is_named(override):
+    [(key, value)] = override.items()
+    with pytest.raises(ValueError, match=f"cstr_small can't be made with {key}={value!r}: "):
+        create_model("cstr_small", **override)
+
+
+def test_models_that_take_one_picture_are_no_stereo_models(tmp_path):
+    assert pretrained.stereo_models() == ["cstr", "cstr_small", "sttr", "sttr_light"]
+    path = tmp_path / "picture.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, {"model": "tiny_moat_1", "overrides": "{}"})
+    with pytest.raises(ValueError, match="tiny_moat_1 is no stereo model; stereo models: cstr, "):
+        pretrained.model_from_weights(path, stereo=True)
+    for name in (NAME, "xyz"):  # an unknown name has its own error
+        pretrained.require_stereo(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        (NAME, "{layers", r"overrides is '\{layers'; it holds JSON such as \{"),
+        (NAME, "[1]", r"overrides is '\[1\]'"),
+        (NAME, '{"head": 2}', "takes no head"),
+        (NAME, '{"layers": "two"}', "can't be made with layers='two'"),
+        ("xyz", "{}", "no model is called 'xyz'"),
+    ],
+)
+def test_metadata_that_describe_no_model_name_the_file(tmp_path, name, overrides, said):
+    path = tmp_path / "odd.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, {"model": name, "overrides": overrides})
+    with pytest.raises(ValueError, match=rf"odd\.safetensors has bad metadata: .*{said}"):
+        pretrained.model_from_weights(path)
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".pth", ".pth.tar", ".pt", ".ckpt", ".npz"])
@@ -183,9 +219,9 @@ def test_files_that_hold_something_else_are_refused(tmp_path, held, said):
 
 def test_missing_files_and_unknown_sources(tmp_path):
     model = create_model(NAME, layers=1)
-    with pytest.raises(FileNotFoundError, match=r"gone\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"^there is no file .*gone\.pth; give"):
         load_weights(model, tmp_path / "gone.pth")
-    with pytest.raises(ValueError, match=r"neither a file .* nor one of our models"):
+    with pytest.raises(ValueError, match=r"neither a file .* nor one of our models; known: "):
         load_weights(model, "nonsense")
     with pytest.raises(ValueError, match="no weights of sttr_light come with the package"):
         load_weights(model, "sttr_light")

@@ -183,6 +183,7 @@ def test_two_processes_equal_one(tmp_path):
         [*launch, "-m", "tests.stand_in", *command.split()],
         check=True,
         timeout=600,  # ends a hang; three processes import torch, on whatever else is going on
+        cwd=tmp_path,  # Python looks there first, and a checkout is no installed package
         env=os.environ | {"PYTHONPATH": ":".join(map(str, paths)), "OMP_NUM_THREADS": "1"},
     )
     for name in ("train/disparity", "train/occlusion", "train/norm", "validation/epe"):
@@ -400,6 +401,7 @@ def test_steps_and_rate_may_change_on_resuming(tmp_path):
         ({"minutes": -1.0}, "--minutes can't be negative"),
         ({"device": "nowhere"}, "device 'nowhere' can't be used; this machine has cpu"),
         ({"model": "huge"}, "unknown model 'huge'"),
+        ({"model": "moat_2"}, "moat_2 is no stereo model; stereo models: cstr, cstr_small, sttr"),
         ({"resume": True}, r"holds no checkpoint \(last.pt\) to go on from"),
     ],
 )

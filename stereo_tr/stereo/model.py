@@ -24,6 +24,7 @@ from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
 from .output import StereoOutput
 from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
+from .scales import Scales
 
 DESCRIPTOR = 16
 """channels that the refinement compares: as few as that, because it does so at half the size"""
@@ -48,9 +49,9 @@ class ContextStereoTransformer(nn.Module):
     Confidence is the probability that the disparity is wrong by less than one pixel.
     """
 
-    least_pixels = 360_000
-    """of a pair, for the matcher: tokens are 4 pixels wide, so small pictures gain by enlarging
-    (docs/accuracy.md); a 640x480 pair is matched as it is"""
+    scales = Scales(least_pixels=360_000, coarse=0.4)
+    """for the matcher; a 640x480 pair is matched at its own size, and once more coarsely. Chosen on
+    the pairs of docs/accuracy.md, which shows what it gains"""
 
     def __init__(
         self,

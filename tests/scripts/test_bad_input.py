@@ -173,9 +173,18 @@ def test_unknown_model(refused, views):
     assert "cstr_smal" in refused(*views, "--model", "cstr_smal", real_weights=True)
 
 
+def test_a_model_of_one_picture(refused, views, tmp_path):
+    line = refused(*views, "--model", "tiny_moat_1", real_weights=True)
+    assert "tiny_moat_1 is no stereo model; stereo models: cstr, cstr_small, sttr" in line
+    weights = tmp_path / "picture.safetensors"
+    save_weights(create_model("tiny_moat_1"), weights, "tiny_moat_1")
+    line = refused(*views, "--weights", weights, real_weights=True)
+    assert "tiny_moat_1 is no stereo model" in line
+
+
 def test_missing_weights(refused, views, tmp_path):
     line = refused(*views, "--weights", tmp_path / "gone.safetensors", real_weights=True)
-    assert "gone.safetensors" in line
+    assert f"estimate: there is no file {tmp_path / 'gone.safetensors'}; give " in line
 
 
 def test_weights_of_another_model(refused, views, tmp_path):

@@ -117,13 +117,6 @@ def test_the_peer_takes_an_image_narrower_than_its_search():
     assert peers.match(left, right, 100, "sgbm_hh").disparity.shape == (HEIGHT, 20)
 
 
-def test_holes_are_filled_from_the_background():
-    disparity = np.array([[-1, 9, -1, -1, 4, -1], [-1] * 6, [-1, -1, 2, -1, 7, 8]], np.float32)
-    filled = peers.fill_from_background(disparity, disparity >= 0)
-    expected = [[9, 9, 4, 4, 4, 4], [0] * 6, [2, 2, 2, 2, 7, 8]]
-    np.testing.assert_array_equal(filled, np.array(expected, np.float32))
-
-
 @shared
 def test_the_peer_is_as_good_as_is_known():
     """../shared/data/README.md: EPE 1.00 and 0.89 px, > 3 px 3.06 %, > 2 px 5.13 %."""

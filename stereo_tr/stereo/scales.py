@@ -1,0 +1,81 @@
+"""A pair matched at two scales, and for every pixel the surer answer.
+
+Seen small, a picture shows what a flat wall belongs to: a token covers more of it, and fewer steps
+lead to its edge. Seen large, it shows detail. So a model that tells its own confidence is asked
+twice: at full scale, and at `coarse` of it for a sixth of the cost. The coarse answer stands where
+it is clearly surer. Pixels that the right camera doesn't see then take the background's disparity.
+
+Letters  B batch, H W image in pixels, h w the same at another scale
+Tests    tests/stereo/test_scales.py; what it gains on real pairs: docs/accuracy.md
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..geometry import fill_from_background
+
+LEAST_ENLARGEMENT = 1.2
+"""a pair that is nearly large enough is matched as it is"""
+COARSE_PENALTY = 0.5
+"""the coarse answer stands where its confidence times this exceeds the fine one's: its confidence
+is about pixels of a smaller picture, and detail is lost there"""
+HIDDEN = 0.5
+"""occlusion probability above which a pixel takes the background's disparity"""
+
+
+class Scales(NamedTuple):
+    """At which scales a model is to be asked."""
+
+    least_pixels: int = 0
+    """smaller pairs are enlarged to this many pixels; tokens are several pixels wide"""
+    coarse: float | None = None
+    """the second scale, as a share of the first; None: ask once, and fill nothing"""
+
+
+class Maps(NamedTuple):
+    """What a model says about every pixel of the left view."""
+
+    disparity: Float[Tensor, "B H W"]
+    """pixels"""
+    occlusion: Float[Tensor, "B H W"]
+    confidence: Float[Tensor, "B H W"]
+
+
+def match_at_scales(
+    model: nn.Module,
+    left: Float[Tensor, "B 3 H W"],
+    right: Float[Tensor, "B 3 H W"],
+    scales: Scales,
+) -> Maps:
+    """Match two views, RGB in [0, 1], as `scales` says; maps have the size of the views."""
+    height, width = left.shape[-2:]
+    factor = (scales.least_pixels / (height * width)) ** 0.5
+    factor = factor if factor >= LEAST_ENLARGEMENT else 1.0
+    fine = _match_at(model, left, right, factor)
+    if scales.coarse is None:
+        return fine
+    coarse = _match_at(model, left, right, factor * scales.coarse)
+    surer = coarse.confidence * COARSE_PENALTY > fine.confidence
+    chosen = Maps(*(torch.where(surer, c, f) for c, f in zip(coarse, fine, strict=True)))
+    visible = chosen.occlusion <= HIDDEN
+    return chosen._replace(disparity=fill_from_background(chosen.disparity, visible))
+
+
+def _match_at(model: nn.Module, left: Tensor, right: Tensor, factor: float) -> Maps:
+    if factor == 1:
+        return Maps(*model(left, right)[:3])
+    size = left.shape[-2:]
+    height, width = (max(1, round(side * factor)) for side in size)
+    found = model(*(_resized(view, (height, width)).clamp(0, 1) for view in (left, right)))[:3]
+    disparity, *shares = (
+        F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found
+    )
+    return Maps(disparity * (size[1] / width), *shares)  # a length along a row grows with the width
+
+
+def _resized(view: Float[Tensor, "B 3 H W"], size: tuple[int, int]) -> Float[Tensor, "B 3 h w"]:
+    return F.interpolate(view, size, mode="bicubic", antialias=size[1] < view.shape[-1])

@@ -1,0 +1,74 @@
+import torch
+from torch import nn
+
+from stereo_tr.stereo.output import StereoOutput
+from stereo_tr.stereo.scales import Scales, match_at_scales
+
+
+class WidthModel(nn.Module):
+    """Disparity of width^2 / 300: as a share of the width it differs from scale to scale."""
+
+    def __init__(self, confidence):
+        super().__init__()
+        self.confidence = confidence
+        self.shown = []
+
+    def forward(self, left, right):
+        height, width = left.shape[-2:]
+        self.shown.append((height, width))
+        disparity = torch.full_like(left[:, 0], width**2 / 300)
+        occlusion = torch.zeros_like(disparity)
+        confidence = torch.full_like(disparity, self.confidence[width])
+        return StereoOutput(disparity, occlusion, confidence, None)
+
+
+def views(height, width):
+    return torch.rand(2, 1, 3, height, width)
+
+
+def test_as_it_is():
+    model = WidthModel({30: 0.25})
+    found = match_at_scales(model, *views(20, 30), Scales())
+    assert model.shown == [(20, 30)]
+    torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), 3.0))
+
+
+def test_small_pairs_are_matched_enlarged():
+    model = WidthModel({60: 0.5, 41: 0.5})
+    scales = Scales(least_pixels=2400)  # four times the pixels of 20x30: twice the sides
+    found = match_at_scales(model, *views(20, 30), scales)
+    # 12 px of 60 columns are 6 px of 30
+    torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), 6.0))
+    match_at_scales(model, *views(43, 41), scales)  # nearly large enough
+    assert model.shown == [(40, 60), (43, 41)]
+
+
+def test_the_coarse_answer_stands_where_it_is_clearly_surer():
+    for coarse_confidence, expected in ((0.55, 3.0), (0.95, 0.48 * 30 / 12)):
+        model = WidthModel({30: 0.4, 12: coarse_confidence})
+        found = match_at_scales(model, *views(20, 30), Scales(coarse=0.4))
+        assert model.shown == [(20, 30), (8, 12)]
+        torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), expected))
+        chosen = 0.4 if coarse_confidence < 0.8 else coarse_confidence
+        torch.testing.assert_close(found.confidence, torch.full((1, 20, 30), chosen))
+
+
+class RowModel(nn.Module):
+    """One row: what is known of it."""
+
+    def forward(self, left, right):
+        width = left.shape[-1]
+        disparity = torch.tensor([9.0, 7.0, 5.0, 6.0, 8.0, 2.0])[None, None]
+        hidden = torch.tensor([0.9, 0.1, 0.6, 0.7, 0.2, 0.8])[None, None]
+        confidence = torch.ones_like(disparity)
+        if width != 6:  # the coarse look is never sure
+            disparity, hidden, confidence = (torch.zeros(1, *left.shape[-2:]) for _ in range(3))
+        return StereoOutput(disparity, hidden, confidence, None)
+
+
+def test_hidden_pixels_take_the_background():
+    found = match_at_scales(RowModel(), *views(1, 6), Scales(coarse=0.5))
+    # between 7 and 8 lies 7; at either end there is one neighbour only
+    expected = torch.tensor([[[7.0, 7.0, 7.0, 7.0, 8.0, 8.0]]])
+    torch.testing.assert_close(found.disparity, expected)
+    torch.testing.assert_close(found.occlusion[0, 0, 2], torch.tensor(0.6))
