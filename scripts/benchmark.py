@@ -42,8 +42,8 @@ PROTOCOL = (
     "Seconds: median (fastest to slowest) of the runs of one pair, its views arrays in memory, in "
     "turn with the other models, after one run that isn't counted. Peak memory: resident, of a "
     "process that has run nothing else, Python and torch included. Multiply-accumulates: of matrix "
-    "products, convolutions and attention; nothing else is counted. All of it at the scales that the "
-    "model asks for: cstr_small sees a pair twice, and a small pair enlarged."
+    "products, convolutions and attention; nothing else is counted. All of it at the scales that "
+    "the model asks for: cstr_small sees a pair twice, and a small pair enlarged."
 )
 
 
