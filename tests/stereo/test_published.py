@@ -170,19 +170,11 @@ def small(name, **sizes):
 
 
 @pytest.mark.parametrize("name", ["cstr", "sttr", "sttr_light"])
-@pytest.mark.parametrize("size", [(1, 2), (2, 1)])
-def test_the_smallest_sizes_work(name, size):
-    # Two numbers have no stable statistics: rounding alone, with other threads, moves the result.
-    output = small(name)(*torch.rand(2, 3, 3, *size))
-    assert output.disparity.shape == (3, *size)
-    assert output.disparity.isfinite().all()
-
-
-@pytest.mark.parametrize("name", ["cstr", "sttr", "sttr_light"])
-@pytest.mark.parametrize("size", [(7, 5), (33, 47)])
+@pytest.mark.parametrize("size", [(1, 2), (2, 1), (7, 5), (33, 47)])
 def test_a_batch_gives_what_its_pairs_give_alone_at_any_size(name, size):
-    model = small(name)
-    left, right = torch.rand(2, 3, 3, *size)
+    # Statistics over two numbers make float32's rounding visible (5e-2 in STTR's confidence).
+    model = small(name).double()
+    left, right = torch.rand(2, 3, 3, *size, dtype=torch.float64)
     right[1] *= 0.3  # a pair of another exposure, whose statistics would show
     with torch.no_grad():
         together = model(left, right)
