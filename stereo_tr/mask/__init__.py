@@ -1,0 +1,1 @@
+"""Mask transformers on the shared core: MaX-, CMT- and kMaX-DeepLab."""
