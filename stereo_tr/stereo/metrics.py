@@ -8,14 +8,22 @@ caller leaves out of a mean (`Tensor.nanmean`) and says so.
 
 Letters  *B any batch axes, H W image height and width in pixels
 Units    disparities in pixels, `bad_n` and `d1` in percent [0, 100], occlusion scores in [0, 1]
-Source   EPE, bad-n: Scharstein and Szeliski 2002, eq. 1 and 2; Middlebury v3 for the percentages
+Source   EPE, bad-n, pixels near depth edges: Scharstein and Szeliski 2002, eq. 1, 2 and section 5.1,
+         https://doi.org/10.1023/A:1014573219977; Middlebury v3 for the percentages
          D1: Menze and Geiger 2015, the KITTI 2015 benchmark (> 3 px and > 5 % of the truth)
+         Occlusion IoU over both classes: Li et al. 2021 (STTR), https://arxiv.org/abs/2011.02910
 Tests    tests/stereo/test_metrics.py: worked out by hand, and against a loop over pixels
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
+
+EDGE_JUMP = 2.0
+"""pixels of disparity: a larger step between neighbours is a depth edge (Scharstein and Szeliski)"""
+EDGE_REACH = 4
+"""pixels: as far from a depth edge counts as near it; their window of 9x9"""
 
 
 def epe(
@@ -79,6 +87,34 @@ def occlusion_f1(
     """
     both, _, total = _overlap(guess, truth, mask)
     return 2 * both / total
+
+
+def near_depth_edges(
+    disparity: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"]
+) -> Bool[Tensor, "H W"]:
+    """Pixels within EDGE_REACH rows and columns of a depth edge, known or not.
+
+    An edge lies between two known pixels that follow each other in a row or a column, with nothing
+    but unknown ones between them, if their disparities differ by more than EDGE_JUMP and by more
+    than half their distance: where something hides `n` pixels, truth often has a hole as wide as
+    the step, `n`; the same difference over a wider hole of sparse truth may be a slanted surface.
+    Both pixels belong to the edge.
+    """
+    edge = _steps(disparity, valid) | _steps(disparity.T, valid.T).T
+    side = 2 * EDGE_REACH + 1
+    return F.max_pool2d(edge[None].float(), side, stride=1, padding=EDGE_REACH)[0] > 0
+
+
+def _steps(disparity: Float[Tensor, "H W"], valid: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Both ends of every edge along the rows."""
+    row, column = valid.nonzero(as_tuple=True)  # in the order of reading
+    value = disparity[row, column]
+    step, gap = value.diff().abs(), column.diff()
+    found = (row.diff() == 0) & (step > EDGE_JUMP) & (2 * step > gap)
+    edge = torch.zeros_like(valid)
+    for end in (slice(None, -1), slice(1, None)):
+        edge[row[end][found], column[end][found]] = True
+    return edge
 
 
 def _mean_over_mask(

@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from stereo_tr.stereo.metrics import bad_n, d1, epe, occlusion_f1, occlusion_iou
+from stereo_tr.stereo.metrics import (
+    bad_n,
+    d1,
+    epe,
+    near_depth_edges,
+    occlusion_f1,
+    occlusion_iou,
+)
 
 
 def test_epe_is_the_mean_error_of_the_counted_pixels():
@@ -86,3 +93,32 @@ def test_each_image_of_a_batch_is_scored_alone():
             assert epe(guess, truth, counted)[b, c].item() == pytest.approx(mean, rel=1e-5)
             assert d1(guess, truth, counted)[b, c].item() == pytest.approx(100 * outliers)
             assert bad_n(guess, truth, counted, 20)[b, c].item() == pytest.approx(100 * beyond_20)
+
+
+def test_near_a_depth_edge_is_four_pixels_on_both_sides():
+    disparity = torch.full((12, 30), 5.0)
+    disparity[:, 16:] = 8.0  # a step of 3 px between columns 15 and 16
+    everywhere = torch.ones(12, 30, dtype=torch.bool)
+    near = near_depth_edges(disparity, everywhere)
+    expected = torch.zeros(12, 30, dtype=torch.bool)
+    expected[:, 15 - 4 : 16 + 5] = True
+    assert torch.equal(near, expected)
+    assert torch.equal(near_depth_edges(disparity.T, everywhere.T), expected.T)
+    disparity[:, 16:] = 7.0  # 2 px is not more than 2 px
+    assert not near_depth_edges(disparity, everywhere).any()
+
+
+def test_holes_as_wide_as_the_step_hide_an_edge_and_wide_ones_hide_a_slope():
+    columns = torch.arange(40.0)
+    step = torch.where(columns < 20, 4.0, 14.0).expand(7, 40)
+    for hole, found in ((10, True), (18, True), (19, False)):  # distance 11, 19, 20; step 10
+        known = (columns < 15) | (columns >= 15 + hole)
+        near = near_depth_edges(step, known.expand(7, 40))
+        assert near.any() == found
+    every_sixth = (columns % 6 == 0).expand(7, 40)
+    assert not near_depth_edges((0.4 * columns).expand(7, 40), every_sixth).any()
+
+
+def test_no_known_pixel_has_no_edge():
+    nothing = torch.zeros(5, 9, dtype=torch.bool)
+    assert not near_depth_edges(torch.rand(5, 9), nothing).any()
