@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from .checkpoint import write_bytes
 from .datasets.naming import closest
+from .vision.classifier import Classifier
 from .weight_files import SUFFIXES, read_weights
 
 Weights = Mapping[str, Any]
@@ -91,9 +92,14 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
+def model_kind(name: str) -> str | None:
+    """Return the kind of the model: "stereo", "vision" or "mask"; None for an unknown name."""
+    return _MODELS[name].partition(".")[0] if name in _MODELS else None
+
+
 def stereo_models() -> list[str]:
     """Return the names of the models that match two views; the others take one picture."""
-    return sorted(name for name, place in _MODELS.items() if place.startswith("stereo."))
+    return [name for name in list_models() if model_kind(name) == "stereo"]
 
 
 def require_stereo(name: str) -> None:
@@ -108,8 +114,9 @@ def require_stereo(name: str) -> None:
 def create_model(name: str, **overrides: Any) -> nn.Module:
     """Make a model with random weights; `overrides` are arguments of its constructor.
 
-    Raises ValueError for an unknown name (naming near matches) or an override that the model
-    doesn't take (naming those it does) or can't use.
+    The `encoder` of a stereo model may be the name of a vision model. Raises ValueError for an
+    unknown name (naming near matches) or an override that the model doesn't take (naming those it
+    does) or can't use.
     """
     constructor = _constructor(name)
     allowed = list(inspect.signature(constructor).parameters)
@@ -118,8 +125,11 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
         raise ValueError(
             f"{name} takes no {', '.join(unknown)}; what can be overridden: {', '.join(allowed)}"
         )
+    made = dict(overrides)
+    if model_kind(name) == "stereo" and "encoder" in made:
+        made["encoder"] = _encoder(made["encoder"])
     try:
-        return constructor(**overrides)
+        return constructor(**made)
     except (TypeError, ZeroDivisionError) as error:
         if not overrides:
             raise
@@ -209,6 +219,17 @@ def _constructor(name: str) -> Callable[..., nn.Module]:
         raise ValueError(f"no model is called {name!r}; {closest(name, list_models())}")
     module, attribute = _MODELS[name].split(":")
     return getattr(importlib.import_module(f".{module}", __package__), attribute)
+
+
+def _encoder(given: Any) -> Any:
+    """Make the vision model called `given`; a model, or None, passes."""
+    if given is None or isinstance(given, Classifier):
+        return given
+    names = [n for n in list_models() if _MODELS[n].startswith("vision.")]
+    names = [n for n in names if not _MODELS[n].startswith("vision.clip:")]  # two towers, no maps
+    if given not in names:
+        raise ValueError(f"no encoder is called {given!r}; {closest(str(given), names)}")
+    return create_model(given)
 
 
 def _overrides(metadata: Mapping[str, str]) -> dict[str, Any]:

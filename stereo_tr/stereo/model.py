@@ -18,8 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..datasets.sample import StereoSample
+from ..vision.classifier import Classifier
 from . import losses
 from .context import ContextLayer
+from .encoder import EncoderFeatures
 from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
 from .output import StereoOutput
@@ -65,6 +67,7 @@ class ContextStereoTransformer(nn.Module):
         adjustment_width: int = 48,
         refinement_width: int = 24,
         refinement_reach: int = 2,
+        encoder: Classifier | None = None,
     ) -> None:
         """Sizes of the model; the defaults are `cstr_small`.
 
@@ -79,13 +82,17 @@ class ContextStereoTransformer(nn.Module):
             adjustment_width: channels of the context adjustment (1/4)
             refinement_width: channels of the refinement (1/2)
             refinement_reach: half-size pixels that the refinement looks to either side
+            encoder: vision model that the features come from (`create_model` takes its name);
+                None: residual blocks
 
         """
         super().__init__()
         half, quarter, _, sixteenth = widths
         self.sinkhorn_iterations = sinkhorn_iterations
         self.window = window
-        self.features = Features(widths, blocks)
+        self.features = (
+            Features(widths, blocks) if encoder is None else EncoderFeatures(encoder, widths)
+        )
         self.layers = nn.ModuleList(
             ContextLayer(quarter, heads, sixteenth, context_heads) for _ in range(layers)
         )

@@ -11,6 +11,7 @@ Tests    tests/vision/test_classifier.py: every model by name, on its shapes and
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,9 @@ class Classifier(nn.Module, ABC):
     with the average of `colours` (mean and standard deviation of the channels).
     `checkpointing` recomputes blocks in the backward pass instead of keeping what they computed.
     """
+
+    classifies_with: ClassVar[tuple[str, ...]] = ("head",)
+    """parts that `features` doesn't need"""
 
     def __init__(
         self,
@@ -84,6 +88,11 @@ class Classifier(nn.Module, ABC):
 
         The map of stride s is [B, feature_channels[s], ceil(H / s), ceil(W / s)].
         """
+
+    def drop_classifier(self) -> None:
+        """Take off what only `forward` and `embedding` need, for use as an encoder: `features`."""
+        for part in self.classifies_with:
+            setattr(self, part, nn.Identity())
 
     def normalised(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Bring images in [0, 1] to mean 0 and deviation 1, after a look at their shape."""

@@ -68,6 +68,8 @@ def convnext_block(channels: int, *, drop_path: int | float) -> Residual:
 class ConvNeXt(Classifier):
     """Stages of `depths` blocks, `widths` wide."""
 
+    classifies_with = ("norm", "head")
+
     def __init__(
         self,
         *,

@@ -84,6 +84,8 @@ class MOAT(Classifier):
     Raises ValueError where a MOAT stage's width isn't a multiple of `head`.
     """
 
+    classifies_with = ("norm", "head")
+
     def __init__(
         self,
         *,

@@ -141,6 +141,8 @@ class TransUNet(Classifier):
     back.
     """
 
+    classifies_with = ("entry", "steps", "head")
+
     def __init__(
         self,
         *,

@@ -47,6 +47,8 @@ MapNorm = partial(ChannelNorm, eps=1e-6)
 class ViTamin(Classifier):
     """Two convolutional stages and `depth` transformer blocks over a map of stride 16."""
 
+    classifies_with = ("norm", "head")
+
     def __init__(
         self,
         *,
