@@ -6,6 +6,7 @@ It knows no model, no image and no data set. Read attend.py first.
 from .attend import ASSIGNMENTS, Attended, Attention, PositionTables, attend
 from .blocks import FeedForward, LayoutAttention, Residual, drop_path
 from .layouts import Columns, EarlierInRow, EpipolarLine, Everything, Layout, Rows, Windows
+from .normalised import NormalisedAttention
 from .positions import (
     AxialOffsetTable,
     LearnedMap,
@@ -32,6 +33,7 @@ __all__ = [
     "Layout",
     "LayoutAttention",
     "LearnedMap",
+    "NormalisedAttention",
     "Position",
     "PositionTables",
     "RelativeSine",

@@ -15,11 +15,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from .attend import Attended, Attention
+from .normalised import NormalisedAttention
 
 
 @contextmanager
 def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect the weights of every `Attention` in `model` while the block runs, by module name.
+    """Collect the weights of every attention in `model` while the block runs, by module name.
 
     Weights [N, E, T, S]: sequences, heads, queries, keys; each N * E sums over its keys to 1 (0 for
     a query that may look at nothing) unless the assignment is another. They are detached; a module
@@ -35,7 +36,7 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     handles = []
     for name, module in model.named_modules():
-        if isinstance(module, Attention):
+        if isinstance(module, Attention | NormalisedAttention):
             handles.append(module.register_forward_pre_hook(ask, with_kwargs=True))
             handles.append(module.register_forward_hook(partial(keep, name)))
     try:

@@ -1,0 +1,102 @@
+"""The published kMaX checkpoints' names (the PyTorch port), read into ours.
+
+Letters  none
+Source   the parameter names of github.com/bytedance/kmax-deeplab
+Tests    tests/mask/test_axial.py, test_kmax_decoder.py and test_kmax_deeplab.py
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+Renamings = Iterable[tuple[str, str]]
+"""regular expression and replacement"""
+
+AXIAL: Renamings = (
+    (r"\b_(height|width)_axis\.", r"\1."),
+    (r"\bqkv_transform\.", "project."),
+    (r"\b_batch_norm_qkv\.", "project.norm."),
+    (r"\b_(query|key|value)_rpe\._embeddings\.weight", r"attention.position.\1"),
+    (r"\b_batch_norm_similarity\.", "attention.score_norm."),
+    (r"\b_batch_norm_retrieved_output\.", "attention.token_norm."),
+)
+
+BLOCK: Renamings = (
+    (r"\b_blocks\.(\d+)\.", r"\1."),
+    (r"\b_conv1_bn_act\.", "narrow."),
+    (r"\b_conv2_bn_act\.", "mix."),
+    (r"\b_conv3_bn\.", "widen."),
+    (r"\b_shortcut\.", "shortcut."),
+    (r"\b_attention\._", "mix.0._"),
+)
+
+
+PIXEL_DECODER: Renamings = (
+    *BLOCK,
+    *AXIAL,
+    (r"\b_in_norms\.", "norms."),
+    (r"\b_stages\.", "stages."),
+    (r"\b_resized_fuses\.", "fuses."),
+    (r"\b_conv_bn_low\.", "coarse."),
+    (r"\b_conv_bn_high\.", "fine."),
+)
+
+HEAD: Renamings = (
+    (r"\b_predcitor\.", "head."),
+    (r"\b_pixel_space_head_conv([01])bnact\.", r"pixels.\1."),
+    (r"\b_pixel_space_head_last_convbn\.", "feature."),
+    (r"\b_transformer_mask_head\.", "kernel."),
+    (r"\b_transformer_class_head\.conv\.", "classes."),
+    (r"\b_pixel_space_mask_batch_norm\.", "mask_norm."),
+)
+
+LAYER: Renamings = (
+    *HEAD,
+    (r"\b_(query|pixel)_conv1_bn_act\.", r"enter_\1."),
+    (r"\b_(query|pixel)_(qkv|v)_conv_bn\.", r"project_\1."),
+    (r"\b_query_self_attention\._batch_norm_similarity\.", "attention.score_norm."),
+    (r"\b_query_self_attention\._batch_norm_retrieved_value\.", "attention.token_norm."),
+    (r"\b_kmeans_query_batch_norm_retrieved_value\.", "cluster_norm."),
+    (r"\b_kmeans_query_conv3_bn\.", "leave_cluster."),
+    (r"\b_query_conv3_bn\.", "leave_attention."),
+    (r"\b_query_ffn_conv1_bn_act\.", "feed_forward.0."),
+    (r"\b_query_ffn_conv2_bn\.", "feed_forward.1."),
+    (r"\b(enter|project)_query\.", r"\1_queries."),
+    (r"\b(enter|project)_pixel\.", r"\1_pixels."),
+)
+
+SEMANTIC: Renamings = (
+    (r"\b_aspp\._aspp_conv(\d)\.", r"pyramid.branches.\1."),
+    (r"\b_aspp\._aspp_pool\.", "pyramid.mean."),
+    (r"\b_aspp\._proj_conv_bn_act\.", "pyramid.join."),
+    *(
+        (rf"\b_low_level_{theirs}_os{stride}{rest}\.", rf"{ours}.{index}{part}.")
+        for index, stride in enumerate((8, 4))
+        for theirs, rest, ours, part in (
+            ("projection", "", "project", ""),
+            ("fusion", "_conv0_bn_act", "fuse", ".0"),
+            ("fusion", "_conv1_bn_act", "fuse", ".1"),
+        )
+    ),
+    (r"\bconv_block_([01])\.", r"head.0.\1."),
+    (r"\bfinal_conv\.conv\.", "head.1."),
+)
+
+
+def renamed(weights: Mapping[str, Tensor], renamings: Renamings) -> dict[str, Tensor]:
+    """Return `weights` under our names; their 1-D convolutions become ours over maps of a row."""
+    renamings = tuple(renamings)
+    result = {}
+    for name, value in weights.items():
+        for old, new in renamings:
+            name = re.sub(old, new, name)
+        if name.endswith((".conv.weight", "classes.weight")) and value.ndim == 3:
+            value = value[..., None]
+        result[name] = value
+    return result
+
+
+def of_axial_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read one axial attention."""
+    return renamed(weights, AXIAL)
