@@ -5,6 +5,7 @@
                   disp_noc/000000_10.png    2012: those that both cameras see
                   image_2/000000_10.png     2015: left; image_3 right
                   disp_occ_0, disp_noc_0    2015: the same two
+                  obj_map/000000_10.png     2015: 0 = background, else a vehicle's number
          testing/...                        views alone
 
 Disparity is 16-bit PNG, x 256, 0 = not measured. Only frames `_10` have truth; `_11` are the next
@@ -28,7 +29,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool
 
-from .indexed import Entry, IndexedPairs, read_uint16
+from .indexed import Entry, IndexedPairs, read_grey, read_uint16
 from .tree import Tree, join
 
 Split = Literal["training", "testing", "train", "validation"]
@@ -108,3 +109,12 @@ class Kitti2015(_Kitti):
     folders = (("image_2", "image_3"),)
     truth = ("disp_occ_0", "disp_noc_0")
     counts: ClassVar = {"training": 200, "testing": 200, "train": 160, "validation": 40}
+
+    def foreground(self, index: int) -> Bool[np.ndarray, "height width"] | None:
+        """Where the left view of pair `index` shows a vehicle; None without obj_map's file.
+
+        By it the benchmark divides D1 into D1-fg and D1-bg.
+        """
+        left = self.root / str(self.entries[index].files["left"])
+        path = left.parents[1] / "obj_map" / left.name
+        return read_grey(path) > 0 if path.is_file() else None

@@ -3,20 +3,26 @@
     stereo-tr evaluate --data pairs --root ../shared/data/middlebury2006 --peer sgbm
     stereo-tr evaluate --data pairs --root A --root B --weights cstr.pth.tar --json scores.json
     stereo-tr evaluate --data generated --count 50
-    stereo-tr evaluate --data kitti2015 --root ~/data/kitti2015
+    stereo-tr evaluate --data kitti2015 --root ~/data/kitti2015 --protocol kitti2015
+    stereo-tr evaluate --data pairs --root A --html report.html --markdown report.md
+    torchrun --nproc-per-node 2 -m stereo_tr.scripts.evaluate --data pairs --root A
 
-Prints one row an image and the means, over all and over non-occluded pixels; what each number
-means is `scores.PROTOCOL`, printed below the table. The model runs through `StereoMatcher`, so
-what is scored is what `stereo-tr estimate` computes.
+Prints one row an image and the means; what each number means is `scores.PROTOCOL`, printed below
+the table. `--protocol` adds the numbers as a benchmark or a paper makes them. The model runs
+through `StereoMatcher`, so what is scored is what `stereo-tr estimate` computes.
+
+With torchrun each of n processes takes every n-th pair, and the first one gathers, prints and
+writes: the numbers are those of one process with as many threads.
 
 Tests  tests/scripts/test_evaluate.py
 """
 
 import dataclasses
+import json
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -31,19 +37,21 @@ import stereo_tr
 
 # Absolute, so that `python scripts/evaluate.py` works as well.
 from stereo_tr.datasets.files import atomic, writable_folder, write_png
-from stereo_tr.datasets.generated import GeneratedScenes
 from stereo_tr.datasets.naming import closest
-from stereo_tr.datasets.pairs import Pairs
-from stereo_tr.datasets.registry import DATASETS, open_dataset
+from stereo_tr.datasets.registry import DATASETS
 from stereo_tr.datasets.sample import StereoSample
 from stereo_tr.matcher import DEFAULT_MODEL, StereoMatcher
+from stereo_tr.processes import Processes
 from stereo_tr.progress import progress
-from stereo_tr.scripts import peers
+from stereo_tr.scripts import evaluation_data, peers, protocols
 from stereo_tr.scripts.command import run
 from stereo_tr.scripts.error_pictures import error_strip
-from stereo_tr.scripts.scores import PROTOCOL, Row, Scores, mean, score
+from stereo_tr.scripts.evaluation_data import Case, Cases
+from stereo_tr.scripts.gallery import Gallery
+from stereo_tr.scripts.report_page import report_page
+from stereo_tr.scripts.score_tables import as_markdown, as_table
+from stereo_tr.scripts.scores import PROTOCOL, Row, Scores, score, summarize
 from stereo_tr.stereo.scales import Scales
-from stereo_tr.training_data import VALIDATION_SEED
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,19 @@ class Evaluate:
     """match each pair once, at its own size, whatever is best for the model; fill nothing"""
     peer_only: bool = False
     """score the peer and no model"""
+    protocol: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """also the numbers of this benchmark or paper, as it makes them: kitti2012, kitti2015,
+    middlebury_v3, eth3d, sceneflow, sceneflow_192, sttr, cstr, nerf_supervised"""
+    list_protocols: bool = False
+    """say what each protocol does, and do nothing else"""
     json: Path | None = None
     """write the same numbers to this file"""
+    markdown: Path | None = None
+    """write the tables to this file"""
+    html: Path | None = None
+    """write one page to this file: tables that sort, the worst scenes with their worst pixels"""
+    html_scenes: int = 20
+    """how many scenes the page shows"""
     pictures: Path | None = None
     """folder for one picture an image and method: left, prediction, truth, error"""
     limit: int | None = None
@@ -87,51 +106,93 @@ class _Answer(NamedTuple):
     occluded: Bool[np.ndarray, "H W"]
 
 
-class _Case(NamedTuple):
-    """One image to be scored."""
-
-    sample: StereoSample
-    occlusion_known: bool
-    group: str
-
-
 Method = Callable[[np.ndarray, np.ndarray, StereoSample], _Answer]
 """left and right view, float32 RGB [H, W, 3] in [0, 1], and the truth, from which a peer may take
 the range of disparities -> what it found"""
 
 
-def evaluate(settings: Evaluate) -> Scores:
+def evaluate(settings: Evaluate) -> Scores | None:
     """Score everything that `settings` ask for, and write the files that they name.
 
-    Raises ValueError or OSError, naming the file, for what can't be read or written.
+    Returns None on all processes but the first. Raises ValueError or OSError, naming the file, for
+    what can't be read or written.
     """
     _check(settings)
-    total, cases = _cases(settings)
-    methods = _methods(settings)
-    for folder in (settings.pictures, settings.json and settings.json.parent):
-        if folder:
-            writable_folder(folder)
-    rows: list[Row] = []
-    bar = progress(cases, total=total, label="scenes")
-    for case in bar:
-        for name, method in methods.items():
-            row, disparity = _score_case(name, method, case)
-            rows.append(row)
-            if settings.pictures:
-                picture = settings.pictures / f"{row.scene.replace('/', '_')}_{name}.png"
-                write_png(picture, error_strip(disparity, case.sample))
-        bar.note(f"{rows[-1].scene} {rows[-1].method} EPE {rows[-1].all['epe']:.2f}")
+    cases = _cases(settings)
+    with Processes(settings.device) as processes:
+        methods = _methods(settings, processes.device)
+        for path in (settings.json, settings.markdown, settings.html):
+            if path:
+                writable_folder(path.parent)
+        if settings.pictures:
+            writable_folder(settings.pictures)
+        gallery = Gallery(settings.html_scenes if settings.html else 0)
+        rows = _score_share(settings, cases, methods, gallery, processes)
+        rows, gallery = _gathered(rows, gallery, processes)
+        if not processes.first:
+            return None
+    means, pooled = summarize(rows, list(methods))
     scores = Scores(
         images=tuple(rows),
-        means=tuple(_means(rows, list(methods))),
+        means=tuple(means),
+        pooled=tuple(pooled),
+        published=tuple(protocols.apply(settings.protocol, rows)),
         settings=_written_down(settings),
         versions=_versions(),
         protocol=f"{PROTOCOL} {peers.PROTOCOL}" if settings.peer else PROTOCOL,
     )
-    if settings.json:
-        with atomic(settings.json) as path:
-            path.write_text(scores.as_json() + "\n")
+    _write(settings, scores, gallery)
     return scores
+
+
+def _score_share(
+    settings: Evaluate,
+    cases: Cases,
+    methods: "Mapping[str, Method]",
+    gallery: Gallery,
+    processes: Processes,
+) -> list[tuple[int, Row]]:
+    """Score every n-th image with every method; the place of each image comes with its rows."""
+    rows: list[tuple[int, Row]] = []
+    mine = range(processes.rank, len(cases), processes.count)
+    bar = progress(mine, label="scenes", hidden=not processes.first)
+    for index in bar:
+        case = cases[index]()
+        found = {}
+        for name, method in methods.items():
+            row, found[name] = _score_case(name, method, case)
+            rows.append((index, row))
+            if settings.pictures:
+                picture = settings.pictures / f"{row.scene.replace('/', '_')}_{name}.png"
+                write_png(picture, error_strip(found[name], case.sample))
+        gallery.offer(index, case.sample, found, rows[-len(methods)][1].all["epe"])
+        bar.note(f"{rows[-1][1].scene} {rows[-1][1].method} EPE {rows[-1][1].all['epe']:.2f}")
+    return rows
+
+
+def _gathered(
+    rows: list[tuple[int, Row]], gallery: Gallery, processes: Processes
+) -> tuple[list[Row], Gallery]:
+    """The rows of all processes in the order of the images, and the worst scenes of all."""
+    texts = [json.dumps((index, dataclasses.asdict(row))) for index, row in rows]
+    everyone = [json.loads(text) for text in processes.gather(texts)]
+    everyone.sort(key=lambda each: each[0])  # stable: the methods of an image stay in order
+    worst = Gallery(gallery.count)
+    worst.add_texts(processes.gather(gallery.as_texts()))
+    return [Row(**row) for _, row in everyone], worst
+
+
+def _write(settings: Evaluate, scores: Scores, gallery: Gallery) -> None:
+    """Write the files that were asked for, each whole or not at all."""
+    contents: dict[Path | None, Callable[[], str]] = {
+        settings.json: lambda: scores.as_json() + "\n",
+        settings.markdown: lambda: as_markdown(scores) + "\n",
+        settings.html: lambda: report_page(scores, gallery.scenes),
+    }
+    for file, content in contents.items():
+        if file:
+            with atomic(file) as path:
+                path.write_text(content(), encoding="utf-8")
 
 
 def _check(settings: Evaluate) -> None:
@@ -149,20 +210,23 @@ def _check(settings: Evaluate) -> None:
         raise ValueError("--peer-only needs --peer sgbm")
     if settings.peer_only and (settings.model or settings.weights):
         raise ValueError("--peer-only scores no model; leave out --model and --weights")
-    for name in ("limit", "count", "height", "width"):
+    protocols.check(settings.protocol)
+    for name in ("limit", "count", "height", "width", "html_scenes"):
         value = getattr(settings, name)
         if value is not None and value < 1:
-            raise ValueError(f"--{name} {value}: give 1 or more")
-    if settings.json and settings.json.is_dir():
-        raise IsADirectoryError(f"--json {settings.json} is a folder; give a file")
+            raise ValueError(f"--{name.replace('_', '-')} {value}: give 1 or more")
+    for name in ("json", "markdown", "html"):
+        path = getattr(settings, name)
+        if path and path.is_dir():
+            raise IsADirectoryError(f"--{name} {path} is a folder; give a file")
 
 
-def _methods(settings: Evaluate) -> dict[str, Method]:
+def _methods(settings: Evaluate, device: torch.device) -> dict[str, Method]:
     """The methods to score, by the name they have in the table."""
     methods: dict[str, Method] = {}
     if not settings.peer_only:
         matcher = StereoMatcher.from_pretrained(
-            weights=settings.weights, model=settings.model, device=settings.device
+            weights=settings.weights, model=settings.model, device=device
         )
         if settings.one_scale:
             matcher.scales = Scales()
@@ -189,36 +253,15 @@ def _run_peer(mode: str) -> Method:
     return method
 
 
-def _cases(settings: Evaluate) -> tuple[int, Iterator[_Case]]:
-    """How many images there are, and the images, read one after the other."""
+def _cases(settings: Evaluate) -> Cases:
     if settings.data == "generated":
-        scenes = GeneratedScenes(settings.height, settings.width, seed=VALIDATION_SEED)
-        made = (_Case(scenes[index], True, "generated") for index in range(settings.count))
-        return settings.count, made
-    if settings.data != "pairs":
-        published = open_dataset(settings.data, settings.root[0])
-        if "disparity" not in published.required:
-            raise ValueError(f"{settings.data} has no truth to score against")
-        count = min(len(published), settings.limit or len(published))
-        known = published.occlusion_known
-        return count, (_Case(published[i], known(i), settings.data) for i in range(count))
-    pairs = [Pairs(root) for root in settings.root]  # a wrong root is told before any is read
-    names = [scene.name for scenes in pairs for scene in scenes.scenes]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(
-            f"{twice} is in two of the roots; leave one out, or rename one of the folders"
-        )
-    counts = [min(len(scenes), settings.limit or len(scenes)) for scenes in pairs]
-    read = (
-        _Case(scenes[index], scene.non_occluded is not None, scene.group)
-        for scenes, count in zip(pairs, counts, strict=True)
-        for index, scene in enumerate(scenes.scenes[:count])
-    )
-    return sum(counts), read
+        return evaluation_data.generated(settings.height, settings.width, settings.count)
+    if settings.data == "pairs":
+        return evaluation_data.folders(settings.root, settings.limit)
+    return evaluation_data.published(settings.data, settings.root[0], settings.limit)
 
 
-def _score_case(name: str, method: Method, case: _Case) -> tuple[Row, np.ndarray]:
+def _score_case(name: str, method: Method, case: Case) -> tuple[Row, np.ndarray]:
     """Run one method on one image; the clock covers nothing but the method."""
     views = (case.sample.left, case.sample.right)
     left, right = (view.permute(1, 2, 0).numpy() for view in views)
@@ -232,27 +275,16 @@ def _score_case(name: str, method: Method, case: _Case) -> tuple[Row, np.ndarray
         seconds = time.perf_counter() - start
     for warning in caught:
         warnings.warn(f"{case.sample.name}: {warning.message}", warning.category, stacklevel=2)
-    row = score(*answer, case.sample, case.occlusion_known, name, case.group, seconds)
+    known, objects = case.occlusion_known, case.foreground
+    row = score(*answer, case.sample, known, name, case.group, seconds, objects)
     return row, answer.disparity
-
-
-def _means(rows: list[Row], methods: list[str]) -> Iterator[Row]:
-    """For each method the mean over each group and, where there are several, over all images."""
-    groups = list(dict.fromkeys(row.group for row in rows))
-    for group in groups:
-        for method in methods:
-            chosen = [row for row in rows if (row.group, row.method) == (group, method)]
-            yield mean(chosen, group)
-    if len(groups) > 1:
-        for method in methods:
-            yield mean([row for row in rows if row.method == method], "all")
 
 
 def _written_down(settings: Evaluate) -> dict[str, Any]:
     """The settings as JSON can hold them, with the peer's own."""
     plain = {
-        name: [str(root) for root in value]
-        if name == "root"
+        name: [str(part) for part in value]
+        if isinstance(value, tuple)
         else (str(value) if isinstance(value, Path) else value)
         for name, value in dataclasses.asdict(settings).items()
     }
@@ -273,11 +305,21 @@ def _versions() -> dict[str, str]:
 
 
 def _print_scores(settings: Evaluate) -> None:
+    if settings.list_protocols:
+        print(protocols.describe())
+        return
     scores = evaluate(settings)
-    print(scores.as_table())
+    if scores is None:
+        return
+    print(as_table(scores))
     print("\n" + scores.protocol.replace(". ", ".\n"))
-    if settings.json:
-        print(f"{settings.json} holds the same numbers")
+    for path, what in (
+        (settings.json, "the same numbers and more"),
+        (settings.markdown, "the tables"),
+        (settings.html, "them and the worst scenes"),
+    ):
+        if path:
+            print(f"{path} holds {what}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

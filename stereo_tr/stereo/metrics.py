@@ -8,12 +8,14 @@ caller leaves out of a mean (`Tensor.nanmean`) and says so.
 
 Letters  *B any batch axes, H W image height and width in pixels
 Units    disparities in pixels, `bad_n` and `d1` in percent [0, 100], occlusion scores in [0, 1]
-Source   EPE, bad-n, pixels near depth edges: Scharstein and Szeliski 2002, eq. 1, 2 and section 5.1,
+Source   EPE, bad-n, pixels near depth edges: Scharstein and Szeliski 2002, section 5.1,
          https://doi.org/10.1023/A:1014573219977; Middlebury v3 for the percentages
          D1: Menze and Geiger 2015, the KITTI 2015 benchmark (> 3 px and > 5 % of the truth)
          Occlusion IoU over both classes: Li et al. 2021 (STTR), https://arxiv.org/abs/2011.02910
 Tests    tests/stereo/test_metrics.py: worked out by hand, and against a loop over pixels
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 EDGE_JUMP = 2.0
-"""pixels of disparity: a larger step between neighbours is a depth edge (Scharstein and Szeliski)"""
+"""pixels of disparity: a larger step between neighbours is a depth edge (Scharstein, Szeliski)"""
 EDGE_REACH = 4
 """pixels: as far from a depth edge counts as near it; their window of 9x9"""
 
@@ -65,28 +67,48 @@ def d1(
     return 100 * _mean_over_mask((~good).to(guess.dtype), mask)
 
 
-def occlusion_iou(
+class OcclusionPixels(NamedTuple):
+    """Counts, one an image, from which every score of occlusion follows; they add up."""
+
+    known: Float[Tensor, "*B"]
+    """where the truth about occlusion is known"""
+    occluded: Float[Tensor, "*B"]
+    """of these, occluded"""
+    said: Float[Tensor, "*B"]
+    """of these, called occluded"""
+    both: Float[Tensor, "*B"]
+    """of these, rightly"""
+
+    def iou(self) -> Float[Tensor, "*B"]:
+        """Intersection over union of the occluded pixels, in [0, 1].
+
+        nan where no pixel is occluded or called so: there is nothing to find.
+        """
+        return self.both / (self.occluded + self.said - self.both)
+
+    def f1(self) -> Float[Tensor, "*B"]:
+        """Harmonic mean of precision and recall of the occluded pixels, in [0, 1]; nan likewise."""
+        return 2 * self.both / (self.occluded + self.said)
+
+    def iou_of_both_classes(self) -> Float[Tensor, "*B"]:
+        """STTR's and CSTR's IoU, in [0, 1]: both classes' intersections over both unions' sum.
+
+        The classes are "occluded" and "seen by both". nan where nothing is known.
+        """
+        either = self.occluded + self.said - self.both
+        rightly_seen, seen_or_called_so = self.known - either, self.known - self.both
+        return (self.both + rightly_seen) / (either + seen_or_called_so)
+
+
+def occlusion_pixels(
     guess: Bool[Tensor, "*B H W"], truth: Bool[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
-) -> Float[Tensor, "*B"]:
-    """Intersection over union of the occluded pixels within the mask, in [0, 1].
+) -> OcclusionPixels:
+    """Count occluded pixels within the mask, where the truth about occlusion is known.
 
-    `guess` is decided already (occlusion probability > 0.5, say); `mask` is where the truth about
-    occlusion is known. nan where neither map has an occluded pixel: there is nothing to find.
+    `guess` is decided already (occlusion probability > 0.5, say).
     """
-    both, either, _ = _overlap(guess, truth, mask)
-    return both / either
-
-
-def occlusion_f1(
-    guess: Bool[Tensor, "*B H W"], truth: Bool[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
-) -> Float[Tensor, "*B"]:
-    """Harmonic mean of precision and recall of the occluded pixels within the mask, in [0, 1].
-
-    2 |G and T| / (|G| + |T|). Arguments, and nan where there is nothing to find, as in
-    `occlusion_iou`.
-    """
-    both, _, total = _overlap(guess, truth, mask)
-    return 2 * both / total
+    maps = (mask, truth & mask, guess & mask, guess & truth & mask)
+    return OcclusionPixels(*(map_.sum((-2, -1)).double() for map_ in maps))
 
 
 def near_depth_edges(
@@ -123,13 +145,3 @@ def _mean_over_mask(
     """Mean of `value` where `mask`, whatever stands elsewhere (inf included); 0 / 0 is nan."""
     total = torch.where(mask, value, 0).sum((-2, -1))
     return total / mask.sum((-2, -1))
-
-
-def _overlap(
-    guess: Bool[Tensor, "*B H W"], truth: Bool[Tensor, "*B H W"], mask: Bool[Tensor, "*B H W"]
-) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-    """Pixels in both maps, in either one, and the sum of both counts, within the mask."""
-    guess, truth = guess & mask, truth & mask
-    both = (guess & truth).sum((-2, -1)).float()
-    total = guess.sum((-2, -1)).float() + truth.sum((-2, -1)).float()
-    return both, total - both, total

@@ -4,6 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny
 import torch
 from torch import nn
 
@@ -62,8 +63,9 @@ def test_scores_are_worked_out_by_hand(tmp_path, says_twelve):
     scores = evaluate(Evaluate(root=(tmp_path,)))
     one, two, unknown = scores.images
     # d1: 3 px off is not more than 3 px; bad-2 and bad-3 are strict too.
-    assert one.all == {"epe": 2, "bad_1": 100, "bad_2": 0, "bad_3": 0, "d1": 0}
-    assert two.non_occluded == {"epe": 3, "bad_1": 100, "bad_2": 100, "bad_3": 0, "d1": 0}
+    right = {"bad_3": 0, "bad_4": 0, "bad_5": 0, "d1": 0}
+    assert one.all == {"epe": 2, "bad_0.5": 100, "bad_1": 100, "bad_2": 0} | right
+    assert two.non_occluded == {"epe": 3, "bad_0.5": 100, "bad_1": 100, "bad_2": 100} | right
     assert one.occlusion_iou == pytest.approx(6 / 10)
     assert two.occlusion_f1 == pytest.approx(2 * 6 / (6 + 15))
     assert unknown.all["epe"] == 0
@@ -75,6 +77,14 @@ def test_scores_are_worked_out_by_hand(tmp_path, says_twelve):
     # A scene that doesn't tell what is occluded takes no part in the mean over what isn't.
     assert every.non_occluded["epe"] == 2.5
     assert (every.images, every.images_with_occlusion) == (3, 2)
+    pooled = scores.pooled[-1]
+    assert (every.mean_over, pooled.mean_over, one.mean_over) == ("images", "pixels", None)
+    seen_in_one, seen_in_two = HEIGHT * (WIDTH - 10), HEIGHT * (WIDTH - 15)
+    assert pooled.pixels["non_occluded"] == seen_in_one + seen_in_two
+    expected = (2 * seen_in_one + 3 * seen_in_two) / (seen_in_one + seen_in_two)
+    assert pooled.non_occluded["epe"] == pytest.approx(expected)
+    assert pooled.occlusion_iou == pytest.approx((6 + 6) / (10 + 15))
+    assert every.occlusion_iou == pytest.approx((6 / 10 + 6 / 15) / 2)
 
 
 def test_table_and_json_hold_the_same_numbers(tmp_path, says_twelve, capsys):
@@ -84,15 +94,16 @@ def test_table_and_json_hold_the_same_numbers(tmp_path, says_twelve, capsys):
     main(["--root", str(tmp_path / "a"), "--peer", "sgbm", "--json", str(file)])
     lines = capsys.readouterr().out.splitlines()
     written = json.loads(file.read_text())
-    rows = written["images"] + written["means"]
+    rows = written["images"] + written["means"] + written["pooled"]
     methods = ["cstr_small", "sgbm_hh", "sgbm_3way"]
-    assert [row["method"] for row in rows] == 3 * methods
+    assert [row["method"] for row in rows] == 4 * methods
     table = [line for line in lines if any(f" {method} " in line for method in methods)]
     for row, line in zip(rows, table, strict=True):
-        cells = line.split()[-14:]
-        occluded = row["occluded"]
-        numbers = [*row["all"].values(), *row["non_occluded"].values()]
-        numbers += [occluded["epe"], occluded["bad_2"], row["occlusion_iou"]]
+        cells = line.split()[-17:]
+        five, two = ("epe", "bad_1", "bad_2", "bad_3", "d1"), ("epe", "bad_2")
+        areas = {"all": five, "non_occluded": five, "near_edges": two, "occluded": two}
+        numbers = [row[area][metric] for area, names in areas.items() for metric in names]
+        numbers += [row["occlusion_iou"], row["occlusion_f1"]]
         assert cells[:-1] == ["-" if n is None else f"{n:.2f}" for n in numbers]
     assert written["protocol"].split(". ")[0] in "\n".join(lines)
     assert written["settings"]["peer_settings"]["blockSize"] == peers.SETTINGS["blockSize"]
@@ -186,6 +197,8 @@ def test_swapped_views_are_told_with_their_scene(tmp_path, says_twelve):
         (["--root", "a", "--weights", "none.pth"], "none.pth"),
         (["--root", "a", "--json", "a/one/left.png/x.json"], "left.png"),
         (["--root", "a", "--json", "a"], "--json a is a folder"),
+        (["--root", "a", "--html", "a"], "--html a is a folder"),
+        (["--root", "a", "--protocol", "kitti"], "unknown protocol 'kitti'; did you mean"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, said):
@@ -214,10 +227,38 @@ def test_a_published_data_set_is_scored_by_its_name(tmp_path, says_twelve):
         (training / folder).mkdir()
         cv2.imwrite(str(training / folder / "000000_10.png"), stored)
         stored[:, :6] = 0  # hidden from the right camera
-    (row,) = evaluate(Evaluate(data="kitti2015", root=(tmp_path,))).images
+    (training / "obj_map").mkdir()
+    vehicle = np.zeros((HEIGHT, WIDTH), np.uint8)
+    vehicle[:20, 50:80] = 3
+    cv2.imwrite(str(training / "obj_map" / "000000_10.png"), vehicle)
+    scores = evaluate(Evaluate(data="kitti2015", root=(tmp_path,), protocol=("kitti2015",)))
+    (row,), (result,) = scores.images, scores.published
     assert (row.scene, row.group) == ("training/000000_10", "kitti2015")
     assert (row.all["epe"], row.occlusion_iou) == (2, 1)
+    assert (row.pixels["foreground"], row.pixels["occluded"]) == (20 * 30, 6 * HEIGHT)
+    assert set(result.figures.values()) == {0}
     with pytest.raises(ValueError, match=r"unknown data 'kitti'; did you mean"):
         evaluate(Evaluate(data="kitti", root=(tmp_path,)))
     with pytest.raises(ValueError, match=r"--data kitti2015 needs one --root, not 0"):
         evaluate(Evaluate(data="kitti2015"))
+
+
+def test_two_processes_say_what_one_says(tmp_path):
+    for number, shift in enumerate((10, 15, 11, 12, 14)):
+        write_scene(tmp_path / "scenes" / f"{number}", shift, nocc=number != 2)
+    found = []
+    for count in (1, 2):
+        out = tmp_path / f"{count}"
+        arguments = ["evaluate", "--root", str(tmp_path / "scenes"), "--protocol", "sttr"]
+        arguments += ["--json", str(out / "scores.json"), "--html", str(out / "page.html")]
+        said = tiny.run_in_processes(count, [*arguments, "--html-scenes", "2"])
+        assert said.count("mean of 5 in scenes") == 1  # the first process alone prints
+        written = json.loads((out / "scores.json").read_text())
+        for row in written["images"] + written["means"] + written["pooled"]:
+            assert row.pop("seconds") > 0
+        page = (out / "page.html").read_text()
+        pictures = page[page.index("<h2>Pictures") :]
+        found.append([written[key] for key in ("images", "means", "pooled", "published")])
+        found[-1].append(pictures)
+    assert found[0] == found[1]
+    assert [row["scene"] for row in found[0][0]] == [f"scenes/{number}" for number in range(5)]

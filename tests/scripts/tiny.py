@@ -1,12 +1,21 @@
-"""A model without weights for tests of `stereo-tr estimate`, and a pair of views."""
+"""A model without weights for tests of commands that match pairs, and a pair of views.
 
+As a program, `tiny.py COMMAND ARGUMENTS` is `stereo-tr COMMAND ARGUMENTS` with that model; it runs
+in processes of its own, so that it can be multiplied.
+"""
+
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
+import stereo_tr
 from stereo_tr.matcher import StereoMatcher
 from stereo_tr.stereo.output import StereoOutput
 
@@ -39,3 +48,26 @@ def write_views(folder: Path, left="left.png", right="right.png", height=40, wid
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), view)
     return [str(folder / left), str(folder / right)]
+
+
+def run_in_processes(count: int, arguments: list[str]) -> str:
+    """Run this file as a program in `count` processes; return what they print."""
+    path = os.pathsep.join([str(Path(stereo_tr.__file__).parents[1]), *filter(None, sys.path)])
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
+    done = subprocess.run(
+        [sys.executable, *(launcher if count > 1 else []), __file__, *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,  # ends a hang
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+if __name__ == "__main__":
+    from stereo_tr.scripts.main import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_it(patch)
+        main(sys.argv[1:])

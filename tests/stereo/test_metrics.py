@@ -8,8 +8,7 @@ from stereo_tr.stereo.metrics import (
     d1,
     epe,
     near_depth_edges,
-    occlusion_f1,
-    occlusion_iou,
+    occlusion_pixels,
 )
 
 
@@ -51,8 +50,8 @@ def test_an_empty_mask_has_no_score():
         epe(image, image, nothing),
         bad_n(image, image, nothing, 1),
         d1(image, image, nothing),
-        occlusion_iou(~nothing, ~nothing, nothing),
-        occlusion_f1(~nothing, ~nothing, nothing),
+        occlusion_pixels(~nothing, ~nothing, nothing).iou(),
+        occlusion_pixels(~nothing, ~nothing, nothing).f1(),
     ):
         assert value.isnan()
 
@@ -61,14 +60,19 @@ def test_occlusion_scores_count_within_the_mask():
     guess = torch.tensor([[True, True, True, False, False, True]])
     truth = torch.tensor([[True, True, False, True, False, False]])
     known = torch.tensor([[True, True, True, True, True, False]])
-    assert occlusion_iou(guess, truth, known).item() == pytest.approx(2 / 4)
-    assert occlusion_f1(guess, truth, known).item() == pytest.approx(2 * 2 / (3 + 3))
+    counted = occlusion_pixels(guess, truth, known)
+    assert [count.item() for count in counted] == [5, 3, 3, 2]
+    assert counted.iou().item() == pytest.approx(2 / 4)
+    assert counted.f1().item() == pytest.approx(2 * 2 / (3 + 3))
+    # seen and called so: 1 pixel; seen or called so: 3
+    assert counted.iou_of_both_classes().item() == pytest.approx((2 + 1) / (4 + 3))
 
 
 def test_nothing_occluded_and_nothing_said_to_be_is_no_score():
     nothing, known = torch.zeros(3, 2, dtype=torch.bool), torch.ones(3, 2, dtype=torch.bool)
-    assert occlusion_iou(nothing, nothing, known).isnan()
-    assert occlusion_iou(known, nothing, known).item() == 0
+    assert occlusion_pixels(nothing, nothing, known).iou().isnan()
+    assert occlusion_pixels(nothing, nothing, known).iou_of_both_classes().item() == 1
+    assert occlusion_pixels(known, nothing, known).iou().item() == 0
 
 
 def test_each_image_of_a_batch_is_scored_alone():
