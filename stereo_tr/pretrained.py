@@ -14,7 +14,8 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -153,19 +154,22 @@ def packaged_weights(name: str) -> Path:
     return path
 
 
-def load_weights(model: nn.Module, source: str | Path | Weights) -> None:
+def load_weights(
+    model: nn.Module, source: str | Path | Weights, *, keep: Collection[str] = ()
+) -> None:
     """Put weights into `model`, in our layout or the published one, recognised by its names.
 
     `source` is a file (.safetensors .pth .pth.tar .pt .ckpt .npz), the name of a model whose
     weights come with the package, or a mapping name -> array. Nesting (`state_dict`, `model`) and
-    prefixes (`module.`) are undone; numbers take the model's own precision and device.
+    prefixes (`module.`) are undone; numbers take the model's own precision and device. The parts in
+    `keep` stay as they are in the model: ("head",) for weights that were made for other classes.
 
     Raises FileNotFoundError where there is no such file, and ValueError where it can't be read or
     holds code, or where its names or shapes are not the model's: the first differing ones are
     named, and the model is then as it was.
     """
     weights, _ = _read(source)
-    _load(model, weights, _called(source))
+    _load(model, weights, _called(source), keep)
 
 
 def model_from_weights(source: str | Path | Weights, stereo: bool = False) -> nn.Module:
@@ -286,15 +290,40 @@ def _unwrapped(held: Any, called: str) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value) for name, value in held.items()}
 
 
-def _load(model: nn.Module, weights: Mapping[str, Tensor], called: str) -> None:
-    problems = _differences(model, _translated(model, weights))
+def _load(
+    model: nn.Module, weights: Mapping[str, Tensor], called: str, keep: Collection[str] = ()
+) -> None:
+    translated = dict(_translated(model, weights))
+    if keep:
+        stays = tuple(f"{part}." for part in keep)
+        translated = {k: v for k, v in translated.items() if not k.startswith(stays)}
+        translated |= {k: v for k, v in model.state_dict().items() if k.startswith(stays)}
+    problems = _differences(model, translated)
     if problems:
         shown = "; ".join(problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        name = _recognise(weights)
-        looks = f"it looks like weights of {name}" if name else "no model of ours has these names"
-        raise ValueError(f"{called} doesn't fit the model: {shown}{more}. {looks}")
-    model.load_state_dict(_translated(model, weights))
+        hint = _classes_hint(model, translated, problems) or _looks_like(weights)
+        raise ValueError(f"{called} doesn't fit the model: {shown}{more}. {hint}")
+    model.load_state_dict(translated)
+
+
+def _looks_like(weights: Mapping[str, Tensor]) -> str:
+    name = _recognise(weights)
+    return f"it looks like weights of {name}" if name else "no model of ours has these names"
+
+
+def _classes_hint(
+    model: nn.Module, weights: Mapping[str, Tensor], problems: list[str]
+) -> str | None:
+    """What to do where nothing but the number of classes differs."""
+    own, given = model.state_dict().get("head.weight"), weights.get("head.weight")
+    if own is None or given is None or not all(text.startswith("head.") for text in problems):
+        return None
+    return (
+        f"they were made for {given.shape[0]} classes and the model for {own.shape[0]}: make it "
+        f'with num_classes={given.shape[0]}, or keep its own classifier (keep=["head"]; '
+        "stereo-tr classify: --new-classifier)"
+    )
 
 
 def _translated(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -332,9 +361,16 @@ def _recognise(weights: Mapping[str, Tensor]) -> str | None:
             model = _skeleton(name)
             own, given = model.state_dict(), _translated(model, weights)
             fitting = sum(key in given and given[key].shape == own[key].shape for key in own)
-            scores[name] = fitting / max(len(own), len(given))
+            # Tables that translation resizes fit every size: as stored, they fit one. Models that
+            # are the same to the last shape go by the shorter name.
+            alike = (_shapes(own) & _shapes(weights)).total()
+            scores[name] = (fitting / max(len(own), len(given)), alike, -len(name))
     best = max(scores, key=scores.__getitem__, default=None)
-    return best if best is not None and scores[best] > 0.5 else None
+    return best if best is not None and scores[best][0] > 0.5 else None
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> Counter[torch.Size]:
+    return Counter(value.shape for value in weights.values())
 
 
 def _kinds(weights: Mapping[str, Any]) -> set[str]:

@@ -10,9 +10,9 @@ is stored in every checkpoint. On resuming, four kinds of setting behave differe
     fixed             everything else: giving another value than the stored one is an error
     preset            only says what an unstated setting of a new run is
 
-Source  published recipe: github.com/guoyu-qing/CSTR (AdamW, 1e-4, weight decay 1e-4, clip 0.1,
-        twice the rate for names containing "regression", 0.99 an epoch)
-Tests   tests/test_training.py
+The presets are in presets.py.
+
+Tests  tests/test_training.py
 """
 
 import json
@@ -25,51 +25,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-FLYING_THINGS = 22_390
-"""training pairs of FlyingThings3D: an epoch of the published recipe"""
+from .presets import FLYING_THINGS, PRESETS
+from .tasks import task_for
 
-_COMMON: dict[str, Any] = {
-    "override": (),
-    "weights": None,
-    "data": ("generated",),
-    "seed": 0,
-    "validate_every": 2000,
-    "validate_pairs": 32,
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    # The prototype's recipe, which reached useful accuracy with 10,000 pairs, with an average of
-    # the weights and a rate that ends at zero.
-    "small": _COMMON
-    | {
-        "model": "cstr_small",
-        "height": 160,
-        "width": 320,
-        "batch": 4,
-        "steps": 100_000,
-        "learning_rate": 7e-4,
-        "weight_decay": 1e-4,
-        "schedule": "cosine",
-        "warmup": 500,
-        "clip": 1.0,
-        "ema": 0.999,
-    },
-    # One pair a step, as published: 15 epochs of FlyingThings3D. The published crop varies from
-    # 360x640 up; here it stays there, so that the data order doesn't depend on the model.
-    "published": _COMMON
-    | {
-        "model": "cstr",
-        "height": 360,
-        "width": 640,
-        "batch": 1,
-        "steps": 15 * FLYING_THINGS,
-        "learning_rate": 1e-4,
-        "weight_decay": 1e-4,
-        "schedule": "exponential",
-        "warmup": 0,
-        "clip": 0.1,
-        "ema": 0.0,
-    },
-}
 PER_LAUNCH = (
     "out",
     "resume",
@@ -96,7 +54,7 @@ class TrainingSettings:
     """go on with the run in --out, with its settings, exactly where its last checkpoint stands"""
     export: Path | None = None
     """train nothing: write the averaged weights of the last checkpoint in --out to this file"""
-    preset: Literal["small", "published"] = "small"
+    preset: Literal[*PRESETS] | None = None
     """small: our recipe for cstr_small; published: the recipe of the CSTR paper"""
     model: str | None = None
     """name of the model (small: cstr_small, published: cstr)"""
@@ -151,8 +109,12 @@ class TrainingSettings:
     """compile the model with torch.compile: a slow start, then faster steps on a GPU"""
 
     def filled(self) -> "TrainingSettings":
-        """Take what isn't given from the preset. Raises ValueError for values that can't be."""
-        preset = PRESETS[self.preset]
+        """Take what isn't given from the preset, and the preset from the model's task.
+
+        Raises ValueError for values that can't be.
+        """
+        name = self.preset or (task_for(self.model).preset if self.model else "small")
+        preset = PRESETS[name]
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         missing = {name: value for name, value in preset.items() if given[name] is None}
         return replace(self, **missing).checked()

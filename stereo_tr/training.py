@@ -1,10 +1,10 @@
-"""The training loop: any stereo model, one process or many, stopped and resumed at any step.
+"""The training loop: any task, on one process or many, stopped and resumed at any step.
 
     results = train(TrainingSettings(out=Path("run"), steps=1000))
 
 A run is a folder: checkpoints (checkpoint.py), log (training_log.py) and, at the end,
-`weights.safetensors`. The recipe is in recipe.py, the order of the data in training_data.py, one
-step in training_run.py. Here is what happens between the steps.
+`weights.safetensors`. The recipe is in recipe.py, the order of the data in training_data.py, what
+is learned in tasks.py, one step in training_run.py. Here is what happens between the steps.
 
 Tests  tests/test_training.py: learns one pair by heart, resumes to the same bits, signals, kills
 """
@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from .checkpoint import has_run, load_last, save_checkpoint
-from .datasets.sample import StereoSample
 from .processes import Processes, StopSignal
 from .progress import Progress, progress
 from .recipe import TrainingSettings, uses_bf16
-from .training_data import StepBatches, make_loader, open_data, read, to_device
+from .tasks import task_for
+from .training_data import StepBatches, make_loader, read, to_device
 from .training_log import TrainingLog
 from .training_run import Run, write_weights
 
@@ -48,9 +48,11 @@ def train(settings: TrainingSettings) -> dict[str, Any]:
         settings = settings.filled()
         if has_run(settings.out):
             raise ValueError(f"{settings.out} holds a run: add --resume, or take another folder")
-    data = open_data(settings)
+    task = task_for(settings.model)
+    task.check(settings)
+    data = task.data(settings)
     with Processes(settings.device) as processes, StopSignal() as signals:
-        run = Run(settings, processes, state)
+        run = Run(settings, task, processes, state)
         batches = StepBatches(
             run.step, settings.steps, settings.batch, processes.rank, processes.count
         )
@@ -62,12 +64,12 @@ def train(settings: TrainingSettings) -> dict[str, Any]:
             log.scalars(run.step, {}, **_about(settings, processes))
             if state is not None:
                 print(f"going on after step {run.step} of {settings.steps} ({source})", flush=True)
-        loader = make_loader(data, batches, settings.workers)
-        samples = read(loader)
-        bar = progress(samples, total=settings.steps, label="train", initial=run.step)
+        loader = make_loader(data, batches, settings.workers, task.collate)
+        loaded = read(loader)
+        bar = progress(loaded, total=settings.steps, label="train", initial=run.step)
         loop = _Loop(run, log, bar, started)
         try:
-            scores = loop.go(bar if processes.first else samples, signals)
+            scores = loop.go(bar if processes.first else loaded, signals)
         finally:
             if log is not None:
                 log.close()
@@ -89,7 +91,7 @@ class _Loop:
     """Runs the steps and does what is due between two of them: log, validate, save, stop."""
 
     def __init__(
-        self, run: Run, log: TrainingLog | None, bar: Progress[StereoSample], started: float
+        self, run: Run, log: TrainingLog | None, bar: Progress[Any], started: float
     ) -> None:
         self.run, self.log, self.bar, self.settings = run, log, bar, run.settings
         minutes = self.settings.minutes
@@ -97,15 +99,15 @@ class _Loop:
         self.saved = (-1, -1) if run.step == 0 else (run.step, run.validated)
         self.saved_at = time.monotonic()
 
-    def go(self, samples: Iterable[StereoSample], signals: StopSignal) -> dict[str, float]:
+    def go(self, batches: Iterable[Any], signals: StopSignal) -> dict[str, float]:
         """Take all steps that are left, or as many as signals and time allow."""
         run, settings = self.run, self.settings
         self.save()  # a run killed early can be resumed, too
         scores = self.validate_if_due()
         self.start_clock()
-        for sample in samples:
+        for batch in batches:
             asked = signals.received is not None or time.monotonic() > self.deadline
-            report, stop = run.learn(to_device(sample, run.processes.device), asked)
+            report, stop = run.learn(to_device(batch, run.processes.device), asked)
             self.note(report)
             if stop:
                 break
@@ -130,10 +132,10 @@ class _Loop:
         means = {f"train/{name}": value / self.counted for name, value in self.sums.items()}
         means["train/learning_rate"] = self.run.optimizer.param_groups[0]["lr"]
         rate = self.counted * self.settings.batch / (time.monotonic() - self.clock)
-        means["train/pairs_per_second"] = rate
+        means[f"train/{self.run.task.unit}_per_second"] = rate
         if self.log is not None:
             self.log.scalars(self.run.step, means)
-        self.bar.note(f"loss {means['train/total']:.3f}, {rate:.1f} pairs/s")
+        self.bar.note(f"loss {means['train/total']:.3f}, {rate:.1f} {self.run.task.unit}/s")
         self.start_clock()
 
     def validate_if_due(self) -> dict[str, float]:
@@ -144,19 +146,19 @@ class _Loop:
             return {}
         began = time.monotonic()
         scores = run.validate(self.log)
-        best = scores["epe"] < run.best
+        best = run.task.better(scores, run.best)
         if best:
-            run.best = scores["epe"]
+            run.best = scores[run.task.decisive]
         if run.processes.first:
             self.log.scalars(run.step, {f"validation/{k}": v for k, v in scores.items()})
             self.bar.print(
-                f"step {run.step}: validation EPE {scores['epe']:.3f} px, "
-                f"bad-2 {scores['bad_2']:.2f} %{' (best)' if best else ''}"
+                f"step {run.step}: validation {run.task.describe(scores)}"
+                f"{' (best)' if best else ''}"
             )
             if best:
                 save_checkpoint(self.settings.out, run.state(), best=True)
         if run.step:
-            self.clock += time.monotonic() - began  # pairs a second are those of training
+            self.clock += time.monotonic() - began  # the rate is that of training
         return scores
 
     def save(self) -> None:

@@ -1,6 +1,6 @@
 """The training data as one endless numbered sequence, and who gets which part of it.
 
-Step s of a run with B pairs a step learns from the samples s B to s B + B - 1. Process r of n
+Step s of a run with B samples a step learns from the samples s B to s B + B - 1. Process r of n
 takes the r-th n-th of them. So neither the number of processes, nor that of helpers, nor a stop in
 between changes what a step sees.
 
@@ -10,44 +10,17 @@ Tests  tests/test_training.py
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from .datasets.generated import GeneratedScenes
-from .datasets.naming import closest
-from .datasets.sample import StereoSample
-from .recipe import TrainingSettings
-
 VALIDATION_SEED = 2**31 - 1
-"""seed of the scenes for validation, the same for every run so that runs can be compared"""
+"""seed of samples for validation, the same for every run so that runs can be compared"""
 
-
-def _generated(height: int, width: int, seed: int) -> Dataset[StereoSample]:
-    return GeneratedScenes(height, width, seed=seed)
-
-
-DATA: dict[str, Callable[[int, int, int], Dataset[StereoSample]]] = {"generated": _generated}
-"""name -> function of height, width and seed. The data set takes every index from 0 on; a sample
-depends on the seed and its index alone and is a pair of height x width pixels"""
-
-
-def open_data(settings: TrainingSettings) -> Dataset[StereoSample]:
-    """Open the data of the settings. Raises ValueError for a name that isn't known."""
-    for name in settings.data:
-        if name not in DATA:
-            raise ValueError(f"unknown data {name!r}; {closest(name, DATA)}")
-    if len(settings.data) != 1:
-        raise ValueError(f"--data takes one name for now, not {' '.join(settings.data) or 'none'}")
-    if settings.seed == VALIDATION_SEED:
-        raise ValueError(f"seed {VALIDATION_SEED} is kept for validation; take another one")
-    return DATA[settings.data[0]](settings.height, settings.width, settings.seed)
-
-
-def open_validation(settings: TrainingSettings) -> Dataset[StereoSample]:
-    """Open the pairs that a validation scores: of the same kind, never trained on."""
-    return DATA[settings.data[0]](settings.height, settings.width, VALIDATION_SEED)
+Batch = TypeVar("Batch", bound=tuple)
+"""a NamedTuple of tensors, and of what else belongs to a sample, with a leading B; `name` is one"""
 
 
 class StepBatches(Sampler[list[int]]):
@@ -72,8 +45,11 @@ class StepBatches(Sampler[list[int]]):
 
 
 def make_loader(
-    dataset: Dataset[StereoSample], batches: StepBatches, workers: int
-) -> DataLoader[StereoSample]:
+    dataset: Dataset[Any],
+    batches: StepBatches,
+    workers: int,
+    collate: Callable[[Sequence[Any]], Batch],
+) -> DataLoader[Batch]:
     """Load the batches in their order, with helpers that work ahead of the training."""
     return DataLoader(
         dataset,
@@ -87,7 +63,7 @@ def make_loader(
     )
 
 
-def read(loader: DataLoader[StereoSample]) -> Iterator[StereoSample]:
+def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
     """Go through the batches, with helpers that leave stopping to the training process.
 
     SIGINT and SIGTERM reach the whole process group, but the training process needs its helpers to
@@ -111,17 +87,23 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def collate(samples: Sequence[StereoSample]) -> StereoSample:
-    """Make a batch: every tensor with a leading B, and the list of names."""
-    return StereoSample(*default_collate(samples)[:-1], name=[sample.name for sample in samples])
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Make a batch of samples of equal sizes: tensors with a leading B, and the list of names."""
+    names = [sample.name for sample in samples]
+    return default_collate(list(samples))._replace(name=names)
 
 
-def to_device(sample: StereoSample, device: torch.device) -> StereoSample:
-    """Move the tensors of a sample or a batch to `device`."""
-    return StereoSample(*(x.to(device) if isinstance(x, Tensor) else x for x in sample))
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of a batch to `device`, also those in lists (samples of unequal sizes)."""
+
+    def move(value: Any) -> Any:
+        if isinstance(value, list):
+            return [move(part) for part in value]
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    return type(batch)(*map(move, batch))
 
 
-def pick(sample: StereoSample, index: int) -> StereoSample:
+def pick(batch: Batch, index: int) -> Batch:
     """Return the batch of one that holds sample `index` of a batch."""
-    tensors = (x[index : index + 1] for x in sample if isinstance(x, Tensor))
-    return StereoSample(*tensors, name=[sample.name[index]])
+    return type(batch)(*(value[index : index + 1] for value in batch))

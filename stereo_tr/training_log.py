@@ -15,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import UInt8
 
 from .datasets.files import write_bytes
-from .pictures import Span, colour_disparity, view_picture
 
 
 class TrainingLog:
@@ -53,23 +51,15 @@ class TrainingLog:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def picture(
-        self,
-        step: int,
-        left: Float[Tensor, "3 H W"],
-        guess: Float[Tensor, "H W"],
-        truth: Float[Tensor, "H W"],
-    ) -> None:
-        """Show a left view (RGB in [0, 1]), a disparity map and the true one side by side.
+    @property
+    def shows_pictures(self) -> bool:
+        """Whether anybody will see a picture."""
+        return self._board is not None
 
-        Both maps share the colours of 0 (dark) to the largest true disparity (light).
-        """
-        if self._board is None:
-            return
-        span = Span(0.0, max(truth.max().item(), 1.0))
-        maps = [colour_disparity(map_.float().cpu().numpy(), span=span) for map_ in (guess, truth)]
-        row = np.hstack([view_picture(left), *maps])
-        self._board.add_image("left, disparity, truth", row, step, dataformats="HWC")
+    def picture(self, step: int, title: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Show an RGB picture under its `title`."""
+        if self._board is not None:
+            self._board.add_image(title, picture, step, dataformats="HWC")
 
     def close(self) -> None:
         """Write what is still held back."""

@@ -1,14 +1,14 @@
 """A training run at some step: what a checkpoint holds, and what one step does with it.
 
-One step: the processes share its pairs, average their gradients (DistributedDataParallel), clip
+One step: the processes share its samples, average their gradients (DistributedDataParallel), clip
 them, and take one AdamW step; a running average of the weights is what is validated and exported.
-Averaging over processes equals one process with all the pairs where a model's losses are means over
-samples of something computed for each sample.
+Averaging over processes equals one process with all the samples where a model's losses are means
+over samples of something computed for each sample.
 
-Letters  B batch, H W image height and width in pixels
-Tests    tests/test_training.py: two processes equal one, infinity names its step and its sample
+Tests  tests/test_training.py: two processes equal one, infinity names its step and its sample
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
 from . import pretrained
 from .checkpoint import load_checkpoint
 from .datasets.files import write_bytes
-from .datasets.sample import StereoSample
 from .processes import Processes, seed_step
 from .recipe import TrainingSettings, learning_rate, make_optimizer, parse_overrides, uses_bf16
-from .stereo.metrics import bad_n, epe
-from .training_data import collate, open_validation, pick, to_device
+from .tasks import Task
+from .training_data import pick, to_device
 from .training_log import TrainingLog
 
 
@@ -41,20 +41,24 @@ class TrainingStep(nn.Module):
         self.model = model
         self._autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": bf16}
 
-    def forward(self, sample: StereoSample) -> dict[str, Tensor]:
+    def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return the model's weighted losses for a batch; the total is their sum."""
         with torch.autocast(**self._autocast):
-            return self.model.training_losses(sample)
+            return self.model.training_losses(batch)
 
 
 class Run:
     """A training run at some step: what a checkpoint holds, and what one step does with it."""
 
     def __init__(
-        self, settings: TrainingSettings, processes: Processes, state: dict[str, Any] | None
+        self,
+        settings: TrainingSettings,
+        task: Task,
+        processes: Processes,
+        state: dict[str, Any] | None,
     ) -> None:
         """Start a run, or go on from the `state` that `Run.state` returned."""
-        self.settings, self.processes = settings, processes
+        self.settings, self.task, self.processes = settings, task, processes
         torch.manual_seed(settings.seed)
         self.model = _create(settings.stored_form()).to(processes.device).train()
         if settings.weights and state is None:
@@ -63,7 +67,7 @@ class Run:
         self.optimizer = make_optimizer(settings, self.model)
         self.step = 0
         self.validated = -1
-        self.best = float("inf")
+        self.best: float | None = None
         if state is not None:
             self._restore(state)
         bf16 = uses_bf16(settings.precision, processes.device)
@@ -92,7 +96,12 @@ class Run:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def learn(self, sample: StereoSample, stop: bool) -> tuple[dict[str, float], bool]:
+    @cached_property
+    def validation(self) -> Dataset[Any]:
+        """What a validation scores; opened once."""
+        return self.task.validation(self.settings)
+
+    def learn(self, batch: Any, stop: bool) -> tuple[dict[str, float], bool]:
         """Take one step with this process's share of the pairs.
 
         Returns means over all processes (each loss, their total, the gradient's norm), and whether
@@ -104,7 +113,7 @@ class Run:
             group["lr"] = rate * group["scale"]
         seed_step(self.settings.seed, self.step, self.processes.rank)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.parallel(sample)
+        losses = self.parallel(batch)
         total = torch.stack(list(losses.values())).sum()
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -113,17 +122,17 @@ class Run:
         report = dict(zip(losses, means, strict=True)) | {"total": mean_total, "norm": norm.item()}
         # The norm is that of the averaged gradient: every process sees the same numbers here.
         if not all(map(torch.isfinite, torch.tensor([mean_total, report["norm"]]))):
-            raise TrainingError(self._blame(sample, report))
+            raise TrainingError(self._blame(batch, report))
         self.optimizer.step()
         self.average.update_parameters(self.model)
         self.step += 1
         return report, stops > 0
 
-    def _blame(self, sample: StereoSample, report: dict[str, float]) -> str:
+    def _blame(self, batch: Any, report: dict[str, float]) -> str:
         """Find the samples that spoil the step one by one, save them, and word the error."""
         suspects, files = [], []
-        for index in range(len(sample.name)):
-            alone = pick(sample, index)
+        for index in range(len(batch.name)):
+            alone = pick(batch, index)
             seed_step(self.settings.seed, self.step, self.processes.rank)
             self.optimizer.zero_grad(set_to_none=True)
             total = torch.stack(list(self.single(alone).values())).sum()
@@ -132,7 +141,7 @@ class Run:
             if not all(bool(x.isfinite().all()) for x in [total, *gradients]):
                 suspects.append(alone)
         # If none does it alone, the cause lies in the batch or in the weights: show all of it.
-        suspects = suspects or [pick(sample, index) for index in range(len(sample.name))]
+        suspects = suspects or [pick(batch, index) for index in range(len(batch.name))]
         for index, alone in enumerate(suspects):
             name = f"not_finite_step{self.step}_process{self.processes.rank}_{index}.safetensors"
             tensors = {k: v for k, v in alone._asdict().items() if isinstance(v, Tensor)}
@@ -150,31 +159,25 @@ class Run:
 
     @torch.no_grad()
     def validate(self, log: TrainingLog | None) -> dict[str, float]:
-        """Score the averaged weights on pairs never trained on, shared among the processes.
-
-        Means over images, in pixels and percent, over pixels that both cameras see ("all": also
-        over those that the right camera doesn't see).
-        """
+        """Score the averaged weights on the task's samples, shared among the processes."""
         model, device = self.average.module.eval(), self.processes.device
+        task, samples = self.task, self.validation
+        count = min(len(samples), self.settings.validate_pairs)
+        # A process without a sample of its own looks at one, too: it has to add zeros to a sum
+        # whose length only the task knows.
+        mine = list(range(self.processes.rank, count, self.processes.count))
+        sums: Tensor | None = None
         bf16 = uses_bf16(self.settings.precision, device)
-        scenes = open_validation(self.settings)
-        names = ["epe", "bad_1", "bad_2", "bad_3", "epe_all"]
-        sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
-        for index in range(self.processes.rank, self.settings.validate_pairs, self.processes.count):
-            sample = to_device(collate([scenes[index]]), device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                guess = model(sample.left, sample.right).disparity.float()
-            seen = sample.valid & ~sample.occluded
-            scores = [epe(guess, sample.disparity, seen)]
-            scores += [bad_n(guess, sample.disparity, seen, n) for n in (1, 2, 3)]
-            scores += [epe(guess, sample.disparity, sample.valid)]
-            row = torch.cat(scores).double()
-            sums += torch.stack([row.nan_to_num(nan=0.0), (~row.isnan()).double()])
-            if index == 0 and log is not None:
-                log.picture(self.step, sample.left[0], guess[0], sample.disparity[0])
-        total, count = self.processes.total(sums)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            for index in mine or [0]:
+                batch = to_device(task.collate([samples[index]]), device)
+                tally = task.tally(model, batch)
+                sums = tally if sums is None else sums + tally
+                if index == 0 and log is not None and log.shows_pictures:
+                    task.picture(log, self.step, model, batch)
+        total = self.processes.total(sums if mine else torch.zeros_like(sums))
         self.validated = self.step
-        return dict(zip(names, (total / count.clamp(min=1)).tolist(), strict=True))
+        return task.scores(total)
 
 
 def export_weights(checkpoint: Path, path: Path) -> None:
@@ -196,7 +199,6 @@ def write_weights(model: nn.Module, stored: dict[str, Any], path: Path) -> None:
 
 
 def _create(stored: dict[str, Any]) -> nn.Module:
-    pretrained.require_stereo(stored["model"])
     return pretrained.create_model(stored["model"], **parse_overrides(stored["override"]))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from stereo_tr import pretrained, training_data
+from stereo_tr import pretrained, stereo_training
 from stereo_tr.datasets.sample import StereoSample
 from stereo_tr.stereo.output import StereoOutput
 
@@ -54,6 +54,9 @@ class TinyPairs(Dataset[StereoSample]):
     def __init__(self, height: int, width: int, seed: int):
         self.size, self.seed = (height, width), seed
 
+    def __len__(self) -> int:
+        return sys.maxsize
+
     def __getitem__(self, index: int) -> StereoSample:
         if self.seed == 0:
             self.happen.get(index, lambda: None)()
@@ -87,7 +90,7 @@ def create(name: str, **overrides: float) -> nn.Module:
 def register(patch: pytest.MonkeyPatch) -> None:
     """Let the command find both, and nothing happen until a test says what."""
     patch.setattr(pretrained, "create_model", create)
-    patch.setitem(training_data.DATA, "tiny", TinyPairs)
+    patch.setitem(stereo_training.DATA, "tiny", TinyPairs)
     patch.setattr(TinyPairs, "happen", {})
     patch.setattr(TinyPairs, "bad", -1)
     # Curves and pictures have a test of their own; importing them takes seconds.

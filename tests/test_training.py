@@ -18,7 +18,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 import stereo_tr
-from stereo_tr import checkpoint, pretrained, processes, recipe, training_data, training_run
+from stereo_tr import (
+    checkpoint,
+    pretrained,
+    processes,
+    recipe,
+    stereo_training,
+    training_data,
+    training_run,
+)
 from stereo_tr.recipe import TrainingSettings
 from stereo_tr.training import train
 from stereo_tr.training_run import TrainingError
@@ -92,7 +100,7 @@ def test_a_model_learns_one_pair_by_heart(tmp_path, monkeypatch):
         def __getitem__(self, index: int):
             return super().__getitem__(7)
 
-    monkeypatch.setitem(training_data.DATA, "tiny", OnePair)
+    monkeypatch.setitem(stereo_training.DATA, "tiny", OnePair)
     result = train(
         settings(
             tmp_path,

@@ -1,0 +1,101 @@
+"""How stereo models are trained and scored: pairs, and how far their disparities are off.
+
+Scores are means over images, in pixels and percent, over pixels that both cameras see ("all": also
+over those that the right camera doesn't see). An image without such pixels isn't counted.
+
+Letters  B pairs, H W image height and width in pixels
+Tests    tests/test_tasks.py, tests/test_training.py
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from . import training_data
+from .datasets.generated import GeneratedScenes
+from .datasets.naming import closest
+from .datasets.sample import StereoSample
+from .pictures import Span, colour_disparity, view_picture
+from .recipe import TrainingSettings
+from .stereo.metrics import bad_n, epe
+from .tasks import Task
+from .training_data import VALIDATION_SEED
+
+if TYPE_CHECKING:
+    from .training_log import TrainingLog
+
+
+def _generated(height: int, width: int, seed: int) -> Dataset[StereoSample]:
+    return GeneratedScenes(height, width, seed=seed)
+
+
+DATA: dict[str, Callable[[int, int, int], Dataset[StereoSample]]] = {"generated": _generated}
+"""name -> function of height, width and seed. The data set takes every index from 0 on; a sample
+depends on the seed and its index alone and is a pair of height x width pixels"""
+
+
+class StereoTask(Task):
+    """Disparity of the left view from both."""
+
+    unit = "pairs"
+    decisive, higher_is_better = "epe", False
+    preset = "small"
+    measures = ("epe", "bad_1", "bad_2", "bad_3", "epe_all")
+
+    def check(self, settings: TrainingSettings) -> None:
+        """Raise ValueError for data that isn't known, or can't be combined."""
+        for name in settings.data:
+            if name not in DATA:
+                raise ValueError(f"unknown data {name!r}; {closest(name, DATA)}")
+        if len(settings.data) != 1:
+            given = " ".join(settings.data) or "none"
+            raise ValueError(f"--data takes one name for now, not {given}")
+        if settings.seed == VALIDATION_SEED:
+            raise ValueError(f"seed {VALIDATION_SEED} is kept for validation; take another one")
+
+    def data(self, settings: TrainingSettings) -> Dataset[StereoSample]:
+        """Open the pairs to train on."""
+        return DATA[settings.data[0]](settings.height, settings.width, settings.seed)
+
+    def validation(self, settings: TrainingSettings) -> Dataset[StereoSample]:
+        """Open the pairs to score: of the same kind, never trained on."""
+        return DATA[settings.data[0]](settings.height, settings.width, VALIDATION_SEED)
+
+    def collate(self, samples: Sequence[StereoSample]) -> StereoSample:
+        """Make a batch: every tensor with a leading B, and the list of names."""
+        return training_data.collate(samples)
+
+    def tally(self, model: nn.Module, batch: StereoSample) -> Float64[Tensor, " K"]:
+        """Sum over images of each of `measures`, then over how many images each was known for."""
+        guess = model(batch.left, batch.right).disparity.float()
+        seen = batch.valid & ~batch.occluded
+        scores = [epe(guess, batch.disparity, seen)]
+        scores += [bad_n(guess, batch.disparity, seen, n) for n in (1, 2, 3)]
+        scores += [epe(guess, batch.disparity, batch.valid)]
+        table = torch.stack(scores).double()
+        return torch.cat([table.nan_to_num(nan=0.0).sum(1), (~table.isnan()).double().sum(1)])
+
+    def scores(self, tally: Float64[Tensor, " K"]) -> dict[str, float]:
+        """Means over images; 0 where no image had such pixels."""
+        total, count = tally.chunk(2)
+        return dict(zip(self.measures, (total / count.clamp(min=1)).tolist(), strict=True))
+
+    def describe(self, scores: Mapping[str, float]) -> str:
+        """The two scores that people look at."""
+        return f"EPE {scores['epe']:.3f} px, bad-2 {scores['bad_2']:.2f} %"
+
+    def picture(self, log: "TrainingLog", step: int, model: nn.Module, batch: StereoSample) -> None:
+        """Left view, disparity map and the true one side by side, of the batch's first pair.
+
+        Both maps share the colours of 0 (dark) to the largest true disparity (light).
+        """
+        guess = model(batch.left[:1], batch.right[:1]).disparity[0].float()
+        truth = batch.disparity[0]
+        span = Span(0.0, max(truth.max().item(), 1.0))
+        maps = [colour_disparity(map_.cpu().numpy(), span=span) for map_ in (guess, truth)]
+        log.picture(step, "left, disparity, truth", np.hstack([view_picture(batch.left[0]), *maps]))
