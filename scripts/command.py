@@ -11,7 +11,10 @@ where they need it, so that their help and mistakes in their arguments come at o
 Tests  tests/scripts/test_main.py
 """
 
+import contextlib
+import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,6 +26,10 @@ Settings = TypeVar("Settings")
 
 NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")
 """Annotate a field with this where "(default: None)" in its help would say nothing."""
+
+_BOX_FRAME = re.compile(r"^[│╰╭].[^│\n]*[╮╯]$|│", re.MULTILINE)
+_BOX_RULE = re.compile("─{3,}")
+"""what tyro draws around its error messages, and between their parts"""
 
 STYLE = (
     tyro.conf.FlagCreatePairsOff,  # --depth, without a --no-depth
@@ -40,9 +47,7 @@ def run(
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Parse `arguments` (default: sys.argv) into `settings` and call `function` with them."""
-    parsed = tyro.cli(
-        settings, prog=f"stereo-tr {name}", description=description, args=arguments, config=STYLE
-    )
+    parsed = _parsed(settings, f"stereo-tr {name}", description, arguments)
     if os.environ.get("STEREO_TR_DEBUG"):
         function(parsed)
         return
@@ -63,6 +68,29 @@ def run(
     # closed, so that the line starts at the left.
     print(f"stereo-tr {name}: {text}", file=sys.stderr)
     sys.exit(code)
+
+
+def _parsed(
+    settings: type[Settings], program: str, description: str, arguments: Sequence[str] | None
+) -> Settings:
+    """What tyro makes of the arguments; its box around a mistake in them becomes one line."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(
+                settings, prog=program, description=description, args=arguments, config=STYLE
+            )
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+    parts = [one_line(part) for part in _BOX_RULE.split(_BOX_FRAME.sub("", box.getvalue()))]
+    told = [
+        part.rstrip(".")
+        for part in parts
+        if not part.startswith(("Argument helptext", "For full help"))
+    ]
+    print(f"{program}: {'; '.join(told)}; {program} --help lists all options", file=sys.stderr)
+    sys.exit(2)
 
 
 def one_line(message: object) -> str:

@@ -55,6 +55,24 @@ def test_a_command_starts_as_a_file_and_as_a_module(how):
     assert done.stdout.startswith("usage: stereo-tr estimate ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--cuont", "3"], "Unrecognized options: --cuont 3"),
+        (["--count", "many"], "Error parsing --count"),
+        (["--count"], "--count"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line(arguments, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(lambda settings: None, *arguments)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and line.isascii()
+    assert line.startswith("stereo-tr count: ") and said in line
+    assert line.endswith("; stereo-tr count --help lists all options\n")
+
+
 def test_help_lists_the_commands(capsys):
     for arguments in ([], ["--help"], ["-h"]):
         main(arguments)
