@@ -58,7 +58,7 @@ def test_a_command_starts_as_a_file_and_as_a_module(how):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--cuont", "3"], "Unrecognized options: --cuont 3"),
+        (["--cuont", "3"], "Perhaps you meant: --count"),
         (["--count", "many"], "Error parsing --count"),
         (["--count"], "--count"),
     ],
