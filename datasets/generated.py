@@ -203,9 +203,10 @@ class _Paint:
 
         # strength of the texture: none, weak, or as it is; weak more often on walls
         strength = rng.uniform(0.6, 1.7, count)
-        bare = rng.random() < 0.3
-        weak = rng.random(count) < np.where(large & bare, 0.6, 0.2)
-        strength[weak] *= rng.random(weak.sum()) ** 2 * 0.5
+        bare = rng.random() < 0.35
+        weak = rng.random(count) < np.where(large & bare, 0.7, 0.2)
+        # to the fourth power: half of the weak ones are blank walls, whose camera noise is stronger
+        strength[weak] *= rng.random(weak.sum()) ** 4 * 0.5
         self.shading[weak] *= rng.random(weak.sum())
         tinted = rng.random((count, 1)) < 0.6
         # often most things have similar colours, so that edges of depth are faint in the picture

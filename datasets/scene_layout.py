@@ -47,7 +47,7 @@ class Layout:
         self.surfaces: list[Surface] = []
         self.objects = 0
         kinds = (self._floating, self._room, self._street, self._few)
-        kinds[rng.choice(4, p=(0.4, 0.3, 0.15, 0.15))]()
+        kinds[rng.choice(4, p=(0.42, 0.34, 0.16, 0.08))]()
 
     # ------------------------------------------------------------------------ kinds of scenes
 
@@ -55,7 +55,7 @@ class Layout:
         self._background(curved=self.rng.random() < 0.4)
         for _ in range(int(self.rng.integers(0, 4))):
             self._slanted_plane()
-        self._things(int(self.rng.integers(8, 41)), standing=0.0)
+        self._things(int(self.rng.integers(12, 45)), standing=0.0)
 
     def _few(self) -> None:
         self._background(curved=self.rng.random() < 0.6)
@@ -71,7 +71,7 @@ class Layout:
         for side in (-1, 1):
             if self.rng.random() < 0.45:
                 self._side_wall(side, reach=self.rng.uniform(0.1, 0.5))
-        self._things(int(self.rng.integers(8, 33)), standing=0.7)
+        self._things(int(self.rng.integers(10, 37)), standing=0.7)
 
     def _street(self) -> None:
         self.horizon = self.height * self.rng.uniform(0.25, 0.55)
@@ -81,7 +81,7 @@ class Layout:
         for side in (-1, 1):
             if self.rng.random() < 0.6:
                 self._side_wall(side, reach=self.rng.uniform(0.25, 0.6))
-        self._things(int(self.rng.integers(8, 33)), standing=0.85)
+        self._things(int(self.rng.integers(10, 37)), standing=0.85)
 
     # -------------------------------------------------------------------------- large surfaces
 
@@ -146,8 +146,10 @@ class Layout:
     # --------------------------------------------------------------------------------- objects
 
     def _things(self, count: int, standing: float) -> None:
-        """`count` objects; `standing`: the share that stands on the floor, the others float."""
+        """About `count` objects; `standing`: the share that stands on the floor, others float."""
         rng = self.rng
+        # meant for pictures twice as wide as high; a wider one has room for more
+        count = round(count * max(1.0, self.width / (2 * self.height)))
         names = list(SHAPES)
         weights = np.array([1.0 if name in THIN else 2.0 for name in names])
         if rng.random() < 0.2:  # scenes of mostly thin things
