@@ -25,7 +25,7 @@ from .tree import Tree, join
 
 
 class Eth3d(IndexedPairs):
-    """ETH3D's pairs; those of the split "test" have no truth."""
+    """ETH3D's pairs; those of the split "test" have no truth. truth=False: views alone will do."""
 
     title = "ETH3D two-view"
     place = "two_view_training/<scene>/im0.png and two_view_training_gt/<scene>/disp0GT.pfm"
@@ -36,10 +36,11 @@ class Eth3d(IndexedPairs):
         root: str | os.PathLike[str],
         split: Literal["training", "test"] = "training",
         incomplete: bool = False,
+        truth: bool = True,
     ) -> None:
         self.split = split
         self.published = (27,) if split == "training" else (20,)
-        if split == "test":
+        if split == "test" or not truth:
             self.required = ("left", "right")
         super().__init__(root, incomplete)
 

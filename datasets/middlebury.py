@@ -131,7 +131,10 @@ class Middlebury2021(_Scenes):
 
 
 class MiddleburyV3(IndexedPairs):
-    """The benchmark: 15 scenes to train on, 15 to test, at full (F), half (H) or quarter size."""
+    """The benchmark: 15 scenes to train on, 15 to test, at full (F), half (H) or quarter size.
+
+    Those of the split "test" have no truth. truth=False: views alone will do.
+    """
 
     title, published = "Middlebury v3", (15,)
     occlusion_tells_outside = True
@@ -142,10 +145,11 @@ class MiddleburyV3(IndexedPairs):
         resolution: Literal["F", "H", "Q"] = "Q",
         split: Literal["training", "test"] = "training",
         incomplete: bool = False,
+        truth: bool = True,
     ) -> None:
         self.folder = f"{split}{resolution}"
         self.place = f"{self.folder}/<scene>/im0.png, im1.png and disp0GT.pfm"
-        if split == "test":
+        if split == "test" or not truth:
             self.required = ("left", "right")
         super().__init__(root, incomplete)
 

@@ -4,13 +4,16 @@
     stereo-tr estimate --example --out results
     stereo-tr estimate 'scenes/*/im0.png' 'scenes/*/im1.png' --out results
     stereo-tr estimate left.png right.png --out results --calibration calib.txt --depth --ply
+    torchrun --nproc-per-node 2 -m stereo_tr.scripts.estimate lefts rights --out results
 
 What is written: scripts/results.py. All pictures are read once before the first is matched, and the
-files of a pair appear together, so that bad input leaves nothing half-written.
+files of a pair appear together, so that bad input leaves nothing half-written. With torchrun each
+of n processes takes every n-th pair; the files are those of one process with as many threads.
 
 Tests  tests/scripts/test_estimate.py, tests/scripts/test_bad_input.py
 """
 
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -72,8 +75,9 @@ class Estimate:
 
 def estimate(settings: Estimate) -> list[Path]:
     """Write the results of every pair and return their paths."""
-    from stereo_tr.datasets.files import read_image, writable_folder, write_files
+    from stereo_tr.datasets.files import writable_folder
     from stereo_tr.matcher import StereoMatcher
+    from stereo_tr.processes import Processes
     from stereo_tr.progress import progress
     from stereo_tr.scripts import results
 
@@ -82,34 +86,53 @@ def estimate(settings: Estimate) -> list[Path]:
     calibration = _calibration(settings)
     suffixes = results.suffixes(settings.depth, settings.ply)
     pairs = [] if settings.example else _pairs(settings, calibration, suffixes)
-    matcher = StereoMatcher.from_pretrained(settings.weights, settings.model, settings.device)
-    writable_folder(settings.out)
-    truth = None
-    if settings.example:
-        pair, truth = _example(settings.out)
-        pairs = [pair]
-    written = []
-    # A single pair needs no bar.
-    steps = progress(pairs, label="estimate", hidden=len(pairs) == 1)
-    for pair in steps:
-        started = time.perf_counter()
-        result = matcher(pair.left, pair.right)
-        seconds = time.perf_counter() - started
-        files = results.disparity_files(result, calibration)
-        if settings.depth:
-            files |= results.depth_file(result, calibration)
-        if settings.ply:
-            try:
-                files |= results.point_cloud_file(result, calibration, read_image(pair.left))
-            except ValueError as error:  # it was given maps, so it can't name the pair
-                raise ValueError(f"{pair.left}: {error}") from error
-        contents = {_path(settings.out, pair, suffix): files[suffix] for suffix in suffixes}
-        write_files(contents)
-        written += contents
-        steps.print(_report(pair, result, seconds, list(contents)))
-        if truth is not None:
-            steps.print(_comparison(result, truth))
-    return written
+    with Processes(settings.device) as processes:
+        matcher = StereoMatcher.from_pretrained(settings.weights, settings.model, processes.device)
+        writable_folder(settings.out)
+        truth = None
+        if settings.example and processes.first:
+            pair, truth = _example(settings.out)
+            pairs = [pair]
+        written = []
+        mine = range(processes.rank, len(pairs), processes.count)
+        # A single pair needs no bar.
+        steps = progress(mine, label="estimate", hidden=len(pairs) == 1 or not processes.first)
+        for index in steps:
+            started = time.perf_counter()
+            result = matcher(pairs[index].left, pairs[index].right)
+            seconds = time.perf_counter() - started
+            paths = _write(settings, pairs[index], result, calibration, suffixes)
+            written += [json.dumps((index, str(path))) for path in paths]
+            steps.print(_report(pairs[index], result, seconds, paths))
+            if truth is not None:
+                steps.print(_comparison(result, truth))
+        # In the order of the pairs; sorting keeps the files of a pair as they are.
+        everyone = sorted(map(json.loads, processes.gather(written)), key=lambda each: each[0])
+    return [Path(path) for _, path in everyone]
+
+
+def _write(
+    settings: Estimate,
+    pair: "ViewPair",
+    result: "StereoResult",
+    calibration: "Calibration | None",
+    suffixes: Sequence[str],
+) -> list[Path]:
+    """Write the files of one pair, all or none, and return their paths."""
+    from stereo_tr.datasets.files import read_image, write_files
+    from stereo_tr.scripts import results
+
+    files = results.disparity_files(result, calibration)
+    if settings.depth:
+        files |= results.depth_file(result, calibration)
+    if settings.ply:
+        try:
+            files |= results.point_cloud_file(result, calibration, read_image(pair.left))
+        except ValueError as error:  # it was given maps, so it can't name the pair
+            raise ValueError(f"{pair.left}: {error}") from error
+    contents = {_path(settings.out, pair, suffix): files[suffix] for suffix in suffixes}
+    write_files(contents)
+    return list(contents)
 
 
 def _pairs(

@@ -14,6 +14,7 @@ COMMANDS = {
     "estimate": "a disparity map from two rectified photographs",
     "train": "train a model, or go on with a run that was stopped",
     "evaluate": "score a model on pairs with known disparity",
+    "submit": "files for the servers of KITTI, Middlebury and ETH3D",
     "check": "whether a copy of a data set is complete, whole and right",
     "scenes": "write generated training scenes as pictures to look at",
     "benchmark": "time, memory and arithmetic of models, in turn",

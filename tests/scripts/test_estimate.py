@@ -121,3 +121,17 @@ def test_swapped_views_are_warned_of_in_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"stereo-tr estimate: warning: {right} and {left} look swapped")
     assert error.count("\n") == 1
+
+
+def test_two_processes_write_what_one_writes(tmp_path):
+    for scene in ("a", "b", "c"):
+        tiny.write_views(tmp_path, f"{scene}/l.png", f"{scene}/r.png")
+    views = [str(tmp_path / "*" / "l.png"), str(tmp_path / "*" / "r.png")]
+    contents = []
+    for count in (1, 2):
+        out = tmp_path / f"{count}"
+        said = tiny.run_in_processes(count, ["estimate", *views, "--out", str(out)])
+        assert all(f"{scene}_l: 56x40 px" in said for scene in ("a", "b", "c"))
+        contents.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 3 * len(ALWAYS)
