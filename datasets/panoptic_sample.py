@@ -51,7 +51,7 @@ class ClassList(NamedTuple):
         return cls(tuple(names), where, tuple(range(len(names))))
 
     @classmethod
-    def from_categories(cls, categories: Sequence[Mapping[str, Any]]) -> "ClassList":
+    def from_categories(cls, categories: Sequence[Any]) -> "ClassList":
         """Read COCO's list of entries with "id", "name" and "isthing", in the order of the ids.
 
         Raises ValueError where an entry lacks one of them, or an id comes twice.

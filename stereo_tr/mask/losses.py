@@ -19,6 +19,7 @@ Tests    tests/mask/test_losses.py: golden losses and gradients of both publishe
          tests/mask/test_bad_targets.py: no NaN
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +50,7 @@ class MaskLosses:
     semantic_weight: float = 1.0
     contrast: Literal["pixels", "masks"] = "pixels"
     """pixels: pixel-wise (CMT, kMaX); masks: instance discrimination (MaX)"""
-    things: frozenset[int] | None = None
+    things: Collection[int] | None = None
     """classes whose pixels are told apart by contrast "masks" (published: things; None: all)"""
     sampled_pixels: int | None = 4096
     """pixels of an image that contrast "pixels" and the semantic loss look at; None: all"""
