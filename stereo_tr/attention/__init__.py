@@ -5,6 +5,7 @@ It knows no model, no image and no data set. Read attend.py first.
 
 from .attend import ASSIGNMENTS, Attended, Attention, PositionTables, attend
 from .blocks import FeedForward, LayoutAttention, Residual, drop_path
+from .clustering import gather
 from .layouts import Columns, EarlierInRow, EpipolarLine, Everything, Layout, Rows, Windows
 from .normalised import NormalisedAttention
 from .positions import (
@@ -44,6 +45,7 @@ __all__ = [
     "Windows",
     "attend",
     "drop_path",
+    "gather",
     "recorded_weights",
     "resize_map",
     "sine",

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attention import ASSIGNMENTS, NormalisedAttention
+from ..attention import ASSIGNMENTS, NormalisedAttention, gather
 from ..attention import drop_path as dropped
 from ..attention.normalised import BatchNorm
 from .blocks import HEADS, Activation, ConvolutionNorm
@@ -58,6 +58,8 @@ class LayerOutput(NamedTuple):
     """how much of each pixel went to each query, summing to 1 over the queries; no gradient"""
     logits: Float[Tensor, "B Q h w"] | None = None
     """scores that the next layer starts from, in layers that hand them on (CMT-DeepLab)"""
+    reference: Float[Tensor, "B Q 4"] | None = None
+    """mean and spread, x before y, of the mask that a query looks for (CMT-DeepLab)"""
 
 
 class DualPathLayer(nn.Module):
@@ -104,8 +106,8 @@ class DualPathLayer(nn.Module):
             keys if self.attends else 0,
             values,
         )
-        self.project_queries = _projection(width, sum(self.of_queries))
-        self.project_pixels = _projection(width, sum(self.of_pixels))
+        self.project_queries = projection(width, sum(self.of_queries))
+        self.project_pixels = projection(width, sum(self.of_pixels))
 
         self.attention = NormalisedAttention(heads, keys, values) if asks else None
         self.leave_attention = (
@@ -138,9 +140,15 @@ class DualPathLayer(nn.Module):
         )
 
     def forward(
-        self, pixels: Float[Tensor, "B Cp h w"], queries: Float[Tensor, "B Cm 1 Q"]
+        self,
+        pixels: Float[Tensor, "B Cp h w"],
+        queries: Float[Tensor, "B Cm 1 Q"],
+        logits: None = None,
     ) -> LayerOutput:
-        """Update both; pixels come and go un-activated, queries activated."""
+        """Update both; pixels come and go un-activated, queries activated.
+
+        `logits` is there for layers that carry them on; this one doesn't.
+        """
         size = pixels.shape[2:]
         p, q = self.enter_pixels(self.activation(pixels)), self.enter_queries(queries)
         prediction = self.head(p, q, q) if self.head else None
@@ -149,8 +157,9 @@ class DualPathLayer(nn.Module):
 
         updated, assignment = queries, None
         for word in self.clustering:
-            weights = ASSIGNMENTS[word](prediction.masks.mask_logits.detach().flatten(2))
-            gathered = (weights @ value_p.transpose(1, 2)).transpose(1, 2)[:, :, None]
+            scores = prediction.masks.mask_logits.detach().flatten(2)
+            tokens, weights = gather(scores, value_p.transpose(1, 2), word)
+            gathered = tokens.transpose(1, 2)[:, :, None]
             update = self.leave_cluster(self.cluster_norm(gathered))
             updated = updated + self._dropped(update)
             assignment = weights.unflatten(2, size)
@@ -181,7 +190,8 @@ class DualPathLayer(nn.Module):
         return dropped(branch, self.drop_path) if self.drop_path and self.training else branch
 
 
-def _projection(inputs: int, outputs: int) -> ConvolutionNorm:
+def projection(inputs: int, outputs: int) -> ConvolutionNorm:
+    """Project to queries, keys and values."""
     projection = ConvolutionNorm(inputs, outputs)
     nn.init.trunc_normal_(projection.conv.weight, std=inputs**-0.5)
     return projection

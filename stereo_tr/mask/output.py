@@ -34,3 +34,6 @@ class MaskOutput(NamedTuple):
     1; sizes may differ"""
     auxiliary_features: tuple[Float[Tensor, "B C h w"], ...] = ()
     """like pixel_features, of each auxiliary prediction"""
+    references: tuple[Float[Tensor, "B Q 4"], ...] = ()
+    """where each decoder layer looks for each query's mask (CMT-DeepLab): mean x, y in [-1, 1] over
+    the image, then spread (standard deviation) in x, y"""

@@ -1,6 +1,5 @@
 """The published kMaX checkpoints' names (the PyTorch port), read into ours.
 
-Letters  none
 Source   the parameter names of github.com/bytedance/kmax-deeplab
 Tests    tests/mask/test_axial.py, test_kmax_decoder.py and test_kmax_deeplab.py
 """
@@ -8,7 +7,7 @@ Tests    tests/mask/test_axial.py, test_kmax_decoder.py and test_kmax_deeplab.py
 import re
 from collections.abc import Iterable, Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Renamings = Iterable[tuple[str, str]]
 """regular expression and replacement"""
@@ -100,3 +99,75 @@ def renamed(weights: Mapping[str, Tensor], renamings: Renamings) -> dict[str, Te
 def of_axial_attention(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read one axial attention."""
     return renamed(weights, AXIAL)
+
+
+DECODER: Renamings = (
+    *LAYER,
+    (r"\b_cluster_centers\.weight", "queries"),
+    (r"\b_(class|mask)_embedding_projection\.", r"of_\1."),
+    (r"\bof_class\.", "of_classes."),
+    (r"\bof_mask\.", "of_masks."),
+)
+
+RESNET: Renamings = (
+    (r"^stem\.conv1\.norm\.", "stem.1."),
+    (r"^stem\.conv1\.", "stem.0."),
+    *((rf"^res{stage + 2}\.", f"stages.{stage}.") for stage in range(4)),
+    *(
+        (rf"\b{theirs}{part}\.", f"{ours}.{index}.")
+        for theirs, ours in (
+            ("conv1", "narrow"),
+            ("conv2", "mix"),
+            ("conv3", "widen"),
+            ("shortcut", "shortcut"),
+        )
+        for part, index in ((r"\.norm", 1), (r"(?=\.weight)", 0))
+    ),
+)
+
+_PARTS = {
+    "backbone.": "encoder.",
+    "sem_seg_head.pixel_decoder.": "pixel_decoder.",
+    "sem_seg_head.predictor._auxiliary_semantic_predictor.": "semantic.",
+    "sem_seg_head.predictor.": "decoder.",
+}
+
+
+def of_kmax(weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """Read a whole checkpoint for `model`, a KMaxDeepLab; weights in our layout stay as they are.
+
+    The auxiliary semantic branch is left out where the model has none.
+    """
+    if not any(name.startswith("sem_seg_head.") for name in weights):
+        return weights
+    parts: dict[str, dict[str, Tensor]] = {ours: {} for ours in ("", *_PARTS.values())}
+    for name, value in weights.items():
+        place = next((theirs for theirs in _PARTS if name.startswith(theirs)), "")
+        parts[_PARTS.get(place, "")][name.removeprefix(place)] = value
+    encoder = renamed(parts["encoder."], RESNET)
+    if hasattr(model.encoder, "translate_weights"):
+        encoder = model.encoder.translate_weights(encoder)
+    read = {
+        "": parts[""],
+        "encoder.": encoder,
+        "pixel_decoder.": renamed(parts["pixel_decoder."], PIXEL_DECODER),
+        "decoder.": _by_map(renamed(parts["decoder."], DECODER), model),
+        "semantic.": {} if model.semantic is None else renamed(parts["semantic."], SEMANTIC),
+    }
+    return {ours + name: value for ours, part in read.items() for name, value in part.items()}
+
+
+def _by_map(decoder: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Number the layers map by map; theirs are counted through."""
+    places = [
+        f"layers.{map_}.{layer}."
+        for map_, layers in enumerate(model.decoder.layers)
+        for layer in range(len(layers))
+    ]
+    result = {}
+    for name, value in decoder.items():
+        found = re.match(r"_kmax_transformer_layers\.(\d+)\.", name)
+        if found and int(found[1]) < len(places):
+            name = places[int(found[1])] + name[found.end() :]
+        result[name] = value
+    return result

@@ -1,0 +1,172 @@
+"""kMaX-DeepLab: encoder, pixel decoder and a mask decoder that clusters pixels by k-means.
+
+Letters  B batch, Q object queries, K classes, h w = H / 4, W / 4 rounded up
+Source   Yu et al. 2022, https://arxiv.org/abs/2207.04044
+Tests    tests/mask/test_kmax_deeplab.py; tests/mask/test_mask_costs.py: parameters and costs
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..attention.normalised import EPSILON, MOMENTUM
+from ..datasets.panoptic_sample import PanopticSample
+from ..vision.classifier import CENTRED
+from ..vision.convnext import ConvNeXt, convnext_base, convnext_large, convnext_small
+from ..vision.resnet import ResNet
+from .axial_resnet import AxialResNet
+from .blocks import HEADS
+from .decoder import CHANNELS, MaskDecoder
+from .heads import FEATURES, HIDDEN, SemanticBranch
+from .losses import MaskLosses, mask_losses
+from .output import MaskOutput
+from .pixel_decoder import DEPTHS, KINDS, WIDTHS, PixelDecoder
+from .translation import of_kmax
+
+CLASSES = 133
+"""of COCO panoptic"""
+
+
+class PaddedConvNeXt(ConvNeXt):
+    """ConvNeXt as kMaX trained it: a pixel of padding at the left and the top, before the patches.
+
+    So the patches of an image of 32 k + 1 pixels are centred.
+    """
+
+    def normalised(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 _ _"]:
+        """Zeros around the normalised image: its size rounded up to whole patches of 4."""
+        height, width = (-(-side // 4) * 4 for side in x.shape[2:])
+        return F.pad(super().normalised(x), (1, 2, 1, 2))[..., :height, :width]
+
+
+def _convolutional(kind: type[ResNet] | Callable[..., ConvNeXt], **options: Any) -> nn.Module:
+    encoder = kind(**{"num_classes": 0, "colours": CENTRED, "drop_path": 0.0} | options)
+    encoder.drop_classifier()
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps, module.momentum = EPSILON, MOMENTUM
+    return encoder
+
+
+def _padded(published: partial[ConvNeXt]) -> Callable[..., nn.Module]:
+    return partial(_convolutional, PaddedConvNeXt, **published.keywords)
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "resnet50": partial(_convolutional, ResNet),
+    "max_s": AxialResNet,
+    "convnext_tiny": partial(_convolutional, PaddedConvNeXt),
+    "convnext_small": _padded(convnext_small),
+    "convnext_base": _padded(convnext_base),
+    "convnext_large": _padded(convnext_large),
+}
+"""encoders with `features` and `feature_channels`; the options are their constructors'"""
+
+
+class KMaxDeepLab(nn.Module):
+    """Images to one class and one mask for every object query.
+
+    interaction: "kmeans" (as published), "dual_kmeans", "cross", "dual_cross" or "clustering"
+        (CMT-DeepLab's); see dual_path.py and clustering.py.
+    encoder: arguments of the backbone, to make it smaller or to give it drop path.
+    layers: decoder layers at stride 32, 16 and 8.
+    decoder_*: stages of the pixel decoder, from stride 32 to 4.
+    channels, filters, feed_forward, hidden, features: of a query, of a layer's keys, of its
+        feed-forward, of a head and of a pixel's feature.
+    predicts: give every layer a prediction of its own to learn by; layers that cluster have one
+        anyway, and attention has none as published.
+    semantic: add the auxiliary semantic branch, which only helps to train.
+    losses: fields of MaskLosses.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet50",
+        num_classes: int = CLASSES,
+        num_queries: int = 128,
+        interaction: str = "kmeans",
+        encoder: Mapping[str, Any] | None = None,
+        layers: Sequence[int] = (2, 2, 2),
+        decoder_widths: Sequence[int] = WIDTHS,
+        decoder_depths: Sequence[int] = DEPTHS,
+        decoder_kinds: Sequence[str] = KINDS,
+        channels: int = CHANNELS,
+        filters: int = CHANNELS // 2,
+        feed_forward: int = 8 * CHANNELS,
+        heads: int = HEADS,
+        hidden: int = HIDDEN,
+        features: int = FEATURES,
+        drop_path: int | float = 0.2,
+        predicts: bool = False,
+        semantic: bool = False,
+        losses: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"backbone={backbone!r}; known are {', '.join(BACKBONES)}")
+        self.encoder = BACKBONES[backbone](**(encoder or {}))
+        coarse_first = list(self.encoder.feature_channels.values())[::-1]
+        self.pixel_decoder = PixelDecoder(
+            coarse_first,
+            widths=decoder_widths,
+            depths=decoder_depths,
+            kinds=decoder_kinds,
+            heads=heads,
+        )
+        self.decoder = MaskDecoder(
+            self.pixel_decoder.channels,
+            num_classes=num_classes,
+            num_queries=num_queries,
+            interaction=interaction,
+            depths=layers,
+            channels=channels,
+            filters=filters,
+            feed_forward=feed_forward,
+            heads=heads,
+            drop_path=drop_path,
+            predicts=predicts,
+            head_sizes={"hidden": hidden, "features": features},
+        )
+        coarse, _, middle, fine = coarse_first
+        self.semantic = (  # published with a class for void, which no pixel has
+            SemanticBranch((coarse, middle, fine), num_classes + 1, hidden=hidden)
+            if semantic
+            else None
+        )
+        self.num_classes, self.num_queries = num_classes, num_queries
+        self.losses = MaskLosses(**(losses or {}))
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> MaskOutput:
+        """Segment RGB images in [0, 1], of any size.
+
+        Raises ValueError for another number of channels.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise ValueError(f"images {list(images.shape)}; give [images, 3, height, width]")
+        maps = list(self.encoder.features(images).values())[::-1]
+        output = self.decoder(self.pixel_decoder(maps))
+        if self.semantic is None or not self.training:
+            return output
+        coarse, _, middle, fine = maps
+        return output._replace(semantic_logits=self.semantic(coarse, middle, fine))
+
+    def training_losses(self, sample: PanopticSample) -> dict[str, Tensor]:
+        """Weighted losses of a batch by name; what is learned is their sum."""
+        return mask_losses(self(sample.image), sample, self.losses)
+
+    def translate_weights(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights of the PyTorch port under our names; ours as they are."""
+        return of_kmax(weights, self)
+
+
+kmax_resnet50 = partial(KMaxDeepLab, backbone="resnet50")
+kmax_max_s = partial(KMaxDeepLab, backbone="max_s")
+kmax_convnext_tiny = partial(KMaxDeepLab, backbone="convnext_tiny")
+kmax_convnext_small = partial(KMaxDeepLab, backbone="convnext_small")
+kmax_convnext_base = partial(KMaxDeepLab, backbone="convnext_base")
+kmax_convnext_large = partial(KMaxDeepLab, backbone="convnext_large")
