@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from .memory import pieces
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -147,18 +149,12 @@ def attend(
     if position.angles is not None:
         query, key, value = (rotate(x, position.angles) for x in (query, key, value))
 
-    bias = _added_scores(query, key, position, scale)
-    if mask is not None:  # finite, so that a query that may look at nothing has no NaN
-        forbidden = torch.zeros_like(mask, dtype=query.dtype)
-        forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
-        bias = forbidden if bias is None else bias + forbidden
-
     fused = assignment == "over keys" and not with_scores and position.value is None
-    scores = None
     if fused and (query.is_cuda or not torch.is_grad_enabled()):
-        tokens = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+        tokens = _fused(query, key, value, position, mask, scale)
     else:
         scores = query @ key.transpose(-1, -2)
+        bias = _added_scores(query, key, position, mask, scale)
         if bias is not None:
             scores = scores + bias
         weights = ASSIGNMENTS[assignment](scores)
@@ -178,21 +174,100 @@ def attend(
     return Attended(tokens, scores, weights)
 
 
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    position: PositionTables,
+    mask: Tensor | None,
+    scale: int | float | None,
+) -> Tensor:
+    """Attend over keys without keeping scores or weights; `query` is scaled already.
+
+    What offsets add is larger than the tokens by far. It is made for a few sequences at a time, in
+    one piece of memory that never leaves the cache.
+    """
+    batch, heads, queries, _ = query.shape
+    keys, parts = key.shape[-2], [slice(None)]
+    if position.query is not None or position.key is not None:
+        each = heads * ((queries + keys) * (queries + keys - 1) + queries * keys)
+        parts = pieces(batch, each * query.element_size(), cached=not query.is_cuda)
+    if len(parts) == 1:
+        bias = _added_scores(query, key, position, mask, scale)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+    work = _Work.make(query, keys, parts[0].stop)
+    tokens = query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
+    for part in parts:
+        q, k, v = query[part], key[part], value[part]
+        bias = _added_scores(q, k, position, _of(part, mask), scale, work)
+        tokens[part] = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
+    return tokens
+
+
+def _of(part: slice, mask: Tensor | None) -> Tensor | None:
+    """The mask of some sequences; it may be one for all of them."""
+    return mask if mask is None or mask.ndim < 4 or len(mask) == 1 else mask[part]
+
+
+class _Work(NamedTuple):
+    """Memory for what offsets add to the scores of one piece after the other."""
+
+    query: Tensor
+    key: Tensor
+    total: Tensor
+
+    @classmethod
+    def make(cls, query: Tensor, keys: int, length: int) -> _Work:
+        """Room for `length` sequences."""
+        (heads, queries), offsets = query.shape[1:3], query.shape[2] + keys - 1
+        counts = queries * offsets, keys * offsets, queries * keys
+        return cls(*(query.new_empty(length * heads * count) for count in counts))
+
+
 def _added_scores(
-    query: Tensor, key: Tensor, position: PositionTables, scale: int | float | None
+    query: Tensor,
+    key: Tensor,
+    position: PositionTables,
+    mask: Tensor | None,
+    scale: int | float | None,
+    work: _Work | None = None,
 ) -> Tensor | None:
-    """Sum of what position adds to the scores; `query` is scaled already."""
+    """Sum of what position and mask add to the scores; `query` is scaled already."""
     queries, keys = query.shape[-2], key.shape[-2]
-    added = position.bias
+    at_query = at_key = None
     if position.query is not None:
-        term = skew(query @ position.query.transpose(-1, -2), keys)
-        added = term if added is None else added + term
+        at_query = skew(_offset_products(query, position.query, work and work.query), keys)
     if position.key is not None:
         scaled = position.key * (key.shape[-1] ** -0.5 if scale is None else scale)
         # From a key's place the offsets to the queries run the other way round.
-        term = skew(key @ scaled.flip(-2).transpose(-1, -2), queries).transpose(-1, -2)
-        added = term if added is None else added + term
+        products = _offset_products(key, scaled.flip(-2), work and work.key)
+        at_key = skew(products, queries).transpose(-1, -2)
+    added = at_key if at_query is None else at_query
+    if at_query is not None and at_key is not None:
+        shape = at_query.shape
+        out = work.total[: shape.numel()].view(shape) if work else None
+        added = torch.add(at_query, at_key, out=out)
+    if position.bias is not None:
+        added = position.bias if added is None else added + position.bias
+    if mask is not None:  # finite, so that a query that may look at nothing has no NaN
+        forbidden = torch.zeros_like(mask, dtype=query.dtype)
+        forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
+        added = forbidden if added is None else added + forbidden
     return added
+
+
+def _offset_products(
+    tokens: Float[Tensor, "B E T D"], table: Float[Tensor, "#E R D"], work: Tensor | None = None
+) -> Float[Tensor, "B E T R"]:
+    """Every token times every row of its head's table: one large product a head."""
+    batch, heads, count, _ = tokens.shape
+    table = table.to(tokens.dtype).expand(heads, -1, -1).transpose(1, 2)
+    out = None
+    if work is not None:
+        shape = heads, batch * count, table.shape[-1]
+        out = work[: shape[0] * shape[1] * shape[2]].view(shape)
+    products = torch.bmm(tokens.transpose(0, 1).flatten(1, 2), table, out=out)
+    return products.unflatten(1, (batch, count)).transpose(0, 1)
 
 
 class Attention(nn.Module):
@@ -244,7 +319,27 @@ class Attention(nn.Module):
         """
         context = x if context is None else context
         position = position or self.position
-        tables = position.tables(self, x.shape[-2], context.shape[-2]) if position else None
+        queries, keys = x.shape[-2], context.shape[-2]
+        tables = position.tables(self, queries, keys) if position else None
+        # query, key and value, their rotated copies, and what is found
+        each = 4 * x.shape[-1] * (queries + keys) * x.element_size()
+        parts = [slice(None)] if with_scores else pieces(len(x), each)
+        if len(parts) == 1:
+            return self._attend(x, context, mask, tables, with_scores)
+        tokens = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for part in parts:
+            found = self._attend(x[part], context[part], _of(part, mask), tables, False)
+            tokens[part] = found.tokens
+        return Attended(tokens, None)
+
+    def _attend(
+        self,
+        x: Tensor,
+        context: Tensor,
+        mask: Tensor | None,
+        tables: PositionTables | None,
+        with_scores: bool,
+    ) -> Attended:
         attended = attend(
             self.split_heads(self.to_query(x)),
             self.split_heads(self.to_key(context)),
@@ -256,3 +351,24 @@ class Attention(nn.Module):
         )
         tokens = self.to_out(attended.tokens.transpose(1, 2).flatten(-2))
         return attended._replace(tokens=tokens)
+
+    def total_scores(
+        self,
+        x: Float[Tensor, "B T C"],
+        context: Float[Tensor, "B S C"],
+        position: Position | None = None,
+    ) -> Float[Tensor, "B T S"]:
+        """Scores summed over the heads, position included: what matching reads off the last layer.
+
+        The sum over heads of products over a head's channels is one product over all channels.
+        """
+        tables = PositionTables()
+        if position is not None:
+            tables = position.tables(self, x.shape[-2], context.shape[-2])
+            merged = (t if t is None else t.transpose(0, 1).flatten(1)[None] for t in tables[:2])
+            tables = PositionTables(*merged)
+        scale = (x.shape[-1] // self.heads) ** -0.5
+        query, key = (self.to_query(x) * scale)[:, None], self.to_key(context)[:, None]
+        scores = query @ key.transpose(-1, -2)
+        added = _added_scores(query, key, tables, None, scale)
+        return (scores if added is None else scores.add_(added))[:, 0]

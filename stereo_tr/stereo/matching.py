@@ -1,7 +1,7 @@
 """Raw disparity from matching scores: optimal transport with a dustbin, and its readout.
 
 Letters  T left tokens of a row, S right tokens of the same row, both left to right
-Source   STTR, https://arxiv.org/abs/2011.02910, eq. 6 to 8; Sinkhorn iterations in the log domain:
+Source   STTR, https://arxiv.org/abs/2011.02910, eq. 6 to 8; Sinkhorn iterations on scaling vectors:
          Cuturi 2013, https://arxiv.org/abs/1306.0895
 Tests    tests/stereo/test_matching.py: a float64 loop, and scipy's linear programme in the limit
 """
@@ -22,7 +22,7 @@ def optimal_transport(
     The last column takes left tokens that match nothing, the last row right tokens. `dustbin` is
     the score of ending there. Masked scores may be -inf. Every token carries one unit and each
     dustbin as many as there are tokens on the other side; after the last step each row of tokens
-    sums to 1 exactly, columns nearly. At least one iteration, else ValueError.
+    sums to 1 exactly, columns nearly. At least one iteration, else ValueError. Always float32.
     """
     if iterations < 1:
         raise ValueError(f"iterations={iterations}: the transport needs at least one")
@@ -35,11 +35,43 @@ def optimal_transport(
     column_mass = scores.new_full((keys + 1,), 1 / total).log()
     row_mass[-1] = scores.new_tensor(keys / total).log()
     column_mass[-1] = scores.new_tensor(tokens / total).log()
+    highest = scores.detach().amax(-1)  # of each row; the dustbin keeps it finite
+    branching = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if not branching and (highest - scores[..., -1].detach()).max() <= SAFE_SPREAD:
+        rows, columns = _scale(scores, highest, row_mass, column_mass, iterations)
+    else:
+        rows, columns = _scale_logarithms(scores, row_mass, column_mass, iterations)
+    offset = rows + scores.new_tensor(total).log()
+    return scores + offset[..., None] + columns[..., None, :]
+
+
+SAFE_SPREAD = 60.0
+"""how far a row's best score may lie above the dustbin's for float32 to hold the exponentials of
+both: exp(-60) leaves a factor of 1e12 above the smallest number"""
+
+
+def _scale(
+    scores: Tensor, highest: Tensor, row_mass: Tensor, column_mass: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of the factors of rows and columns; every step is a product with one matrix."""
+    kernel = (scores - highest[..., None]).exp()
+    rows = highest - highest.amax(-1, keepdim=True)  # a common factor makes no difference
+    # Only the factors pass through logarithms: the way back through 1 / x would square x.
+    for _ in range(iterations):
+        columns = column_mass - (rows.exp()[..., None, :] @ kernel)[..., 0, :].log()
+        rows = row_mass - (kernel @ columns.exp()[..., None])[..., 0].log()
+    return rows - highest, columns
+
+
+def _scale_logarithms(
+    scores: Tensor, row_mass: Tensor, column_mass: Tensor, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """The same for any scores, and without a decision that a recorded graph can't take."""
     rows = torch.zeros_like(scores[..., 0])
     for _ in range(iterations):
         columns = column_mass - (scores + rows[..., None]).logsumexp(-2)
         rows = row_mass - (scores + columns[..., None, :]).logsumexp(-1)
-    return scores + rows[..., None] + columns[..., None, :] + scores.new_tensor(total).log()
+    return rows, columns
 
 
 class RawMatch(NamedTuple):

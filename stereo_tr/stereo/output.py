@@ -3,10 +3,35 @@
 Letters  B batch, H W image height and width in pixels
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+_scores_kept: ContextVar[bool] = ContextVar("scores kept", default=True)
+
+
+@contextmanager
+def maps_only() -> Iterator[None]:
+    """Let stereo models drop scores and assignments inside as soon as the maps are read off them.
+
+    They hold a number for each pair of tokens of each row, 2 GB each for a 4K image. `details` then
+    has None in their place.
+    """
+    token = _scores_kept.set(False)
+    try:
+        yield
+    finally:
+        _scores_kept.reset(token)
+
+
+def scores_kept() -> bool:
+    """Return whether `details` is to hold scores and assignments."""
+    return torch.compiler.is_compiling() or _scores_kept.get()
 
 
 class StereoOutput(NamedTuple):

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..geometry import fill_from_background
+from .output import maps_only
 
 LEAST_ENLARGEMENT = 1.2
 """a pair that is nearly large enough is matched as it is"""
@@ -67,10 +68,12 @@ def match_at_scales(
 
 def _match_at(model: nn.Module, left: Tensor, right: Tensor, factor: float) -> Maps:
     if factor == 1:
-        return Maps(*model(left, right)[:3])
+        with maps_only():
+            return Maps(*model(left, right)[:3])
     size = left.shape[-2:]
     height, width = (max(1, round(side * factor)) for side in size)
-    found = model(*(_resized(view, (height, width)).clamp(0, 1) for view in (left, right)))[:3]
+    with maps_only():
+        found = model(*(_resized(view, (height, width)).clamp(0, 1) for view in (left, right)))[:3]
     disparity, *shares = (
         F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found
     )

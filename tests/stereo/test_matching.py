@@ -136,3 +136,54 @@ def test_batches_are_read_one_by_one():
         for h in range(3):
             for whole, single in zip(together, read_matches(assignment[b, h], 1), strict=True):
                 assert torch.equal(whole[b, h], single)
+
+
+def transport_of_logarithms(scores, dustbin, iterations):
+    """Sinkhorn in the log domain, float64, one row and one column after the other."""
+    tokens, keys = scores.shape
+    table = torch.full((tokens + 1, keys + 1), dustbin, dtype=torch.float64)
+    table[:-1, :-1] = scores.double()
+    row_mass = torch.tensor([1.0] * tokens + [keys]).double().log()
+    column_mass = torch.tensor([1.0] * keys + [tokens]).double().log()
+    rows, columns = torch.zeros(tokens + 1).double(), torch.zeros(keys + 1).double()
+    for _ in range(iterations):
+        for j in range(keys + 1):
+            columns[j] = column_mass[j] - (table[:, j] + rows).logsumexp(0)
+        for i in range(tokens + 1):
+            rows[i] = row_mass[i] - (table[i] + columns).logsumexp(0)
+    return table + rows[:, None] + columns
+
+
+@pytest.mark.parametrize("spread", [0.1, 5.0, 20.0, 59.0, 61.0, 400.0, 1e4])
+def test_extreme_scores_neither_overflow_nor_vanish(spread):
+    """On both sides of where exponentials give way to logarithms."""
+    tokens, keys, dustbin = 6, 8, -0.4
+    scores = torch.randn(tokens, keys)
+    scores = scores / scores.abs().max() * spread + dustbin
+    scores[2, 3] = scores[4, 3] = spread + dustbin  # two rows want one column most
+    scores[1, 5:] = -torch.inf
+    scores.requires_grad_()
+    found = optimal_transport(scores[None], torch.tensor(dustbin), 10)[0]
+    expected = transport_of_logarithms(scores.detach(), dustbin, 10)
+    assert torch.equal(found == -torch.inf, expected == -torch.inf)
+    rtol = max(1e-4, 1e-6 * spread)  # what float32 can tell of a sum of such scores
+    torch.testing.assert_close(found.detach().exp().double(), expected.exp(), rtol=rtol, atol=1e-6)
+    found[:-1, :-1].exp().square().sum().backward()
+    assert scores.grad.isfinite().all()
+
+
+def test_both_ways_of_scaling_have_the_same_gradients():
+    from stereo_tr.stereo import matching
+
+    results = []
+    for limit in (60.0, -1.0):  # exponentials, logarithms
+        torch.manual_seed(4)
+        scores = (3 * torch.randn(2, 5, 7)).requires_grad_()
+        dustbin = torch.tensor(0.3, requires_grad=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(matching, "SAFE_SPREAD", limit)
+            plan = optimal_transport(scores, dustbin, 4)
+        plan.exp().square().sum().backward()
+        results.append((plan.detach(), scores.grad, dustbin.grad))
+    for fast, safe in zip(*results, strict=True):
+        torch.testing.assert_close(fast, safe, rtol=1e-4, atol=1e-5)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 TOKEN_CHANNELS = 128
 """width of the tokens; the published heads (merge, upsampling) are built for this number"""
@@ -58,6 +59,15 @@ Norm = Callable[[int], nn.Module]
 """makes the normalisation for a number of channels: `torch.nn.BatchNorm2d` or `PairNorm`"""
 
 
+def normalised(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """Return norm(convolution(x)), as one convolution where the norm's statistics are fixed."""
+    if not isinstance(norm, nn.BatchNorm2d) or norm.training or torch.is_grad_enabled():
+        return norm(convolution(x))
+    statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    folded = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics)
+    return F.conv2d(x, *folded, convolution.stride, convolution.padding)
+
+
 class ConvolutionNorm(nn.Module):
     """A convolution without bias that keeps the size (but for its stride), then a norm."""
 
@@ -72,7 +82,7 @@ class ConvolutionNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "V _ _ _"]) -> Float[Tensor, "V _ _ _"]:
         """Convolve and normalise; no activation."""
-        return self.norm(self.convolution(x))
+        return normalised(self.convolution, self.norm, x)
 
 
 class ResidualBlock(nn.Module):
@@ -89,7 +99,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "V _ _ _"]) -> Float[Tensor, "V _ _ _"]:
         """Return relu(second(relu(first(x))) + shortcut(x))."""
-        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+        branch = self.second(F.relu(self.first(x), inplace=True))
+        return F.relu(branch + self.shortcut(x), inplace=True)
 
 
 class Features(NamedTuple):
@@ -106,9 +117,9 @@ class Backbone(nn.Module):
     def __init__(self, norm: Norm) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            *(ConvolutionNorm(3, 16, 3, norm, stride=2), nn.ReLU()),
-            *(ConvolutionNorm(16, 16, 3, norm), nn.ReLU()),
-            *(ConvolutionNorm(16, 32, 3, norm), nn.ReLU()),
+            *(ConvolutionNorm(3, 16, 3, norm, stride=2), nn.ReLU(inplace=True)),
+            *(ConvolutionNorm(16, 16, 3, norm), nn.ReLU(inplace=True)),
+            *(ConvolutionNorm(16, 32, 3, norm), nn.ReLU(inplace=True)),
         )
         self.quarter = _residual_stage(32, 64, norm)
         self.eighth = _residual_stage(64, 128, norm)
@@ -144,7 +155,8 @@ class DenseLayer(nn.Module):
 
     def forward(self, x: Float[Tensor, "V _ _ _"]) -> Float[Tensor, "V _ _ _"]:
         """Return only the new channels."""
-        return self.grow(F.relu(self.grow_norm(self.reduce(F.relu(self.reduce_norm(x))))))
+        x = F.relu(self.reduce_norm(x), inplace=True)
+        return self.grow(F.relu(normalised(self.reduce, self.grow_norm, x), inplace=True))
 
 
 class DenseBlock(nn.Sequential):
@@ -217,8 +229,8 @@ class SampledTokens(QuarterTokens):
             nn.ConvTranspose2d(TOKEN_CHANNELS, TOKEN_CHANNELS, 3, stride=2),
         )
         self.full = nn.Sequential(
-            *(ConvolutionNorm(TOKEN_CHANNELS + 3, TOKEN_CHANNELS, 3, norm), nn.ReLU()),
-            *(ConvolutionNorm(TOKEN_CHANNELS, TOKEN_CHANNELS, 3, norm), nn.ReLU()),
+            *(ConvolutionNorm(TOKEN_CHANNELS + 3, TOKEN_CHANNELS, 3, norm), nn.ReLU(inplace=True)),
+            *(ConvolutionNorm(TOKEN_CHANNELS, TOKEN_CHANNELS, 3, norm), nn.ReLU(inplace=True)),
         )
 
     def forward(
@@ -227,7 +239,8 @@ class SampledTokens(QuarterTokens):
         """Make a feature for every pixel and keep those at rows and columns 1, 4, 7, ..."""
         height, width = images.shape[-2:]
         x = self.full_up(self.decode(features)[:, -self.channels :])
-        x = self.full(torch.cat([_crop(x, (height, width)), images], dim=1))
+        x = torch.cat([_crop(x, (height, width)), images], dim=1)
+        x = self.full(x)
         first_row, first_column = self.centres(height)[0], self.centres(width)[0]
         return x[:, :, first_row::3, first_column::3]
 

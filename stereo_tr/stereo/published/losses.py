@@ -26,10 +26,10 @@ class PublishedDetails(NamedTuple):
     token_disparity: Float[Tensor, "B h w"]
     """pixels of the full-size image, before upsampling"""
     token_occlusion: Float[Tensor, "B h w"]
-    scores: Float[Tensor, "B h w w"]
+    scores: Float[Tensor, "B h w w"] | None
     """last matching scores, left token x right token, summed over heads; -inf where the
     disparity would be negative"""
-    log_assignment: Float[Tensor, "B h w+1 w+1"]
+    log_assignment: Float[Tensor, "B h w+1 w+1"] | None
     """logarithm of the transport plan; the last column and row are the dustbins"""
     rows: Int[Tensor, " h"]
     """pixel rows of the image that the token rows stand for"""

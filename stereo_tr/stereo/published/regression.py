@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..strips import in_strips
 from ..upsampling import upsample
 from .features import TOKEN_CHANNELS
 
@@ -69,7 +70,7 @@ class ConvexUpsampling(nn.Module):
         super().__init__()
         self.weights = nn.Sequential(
             nn.Conv2d(TOKEN_CHANNELS, 2 * TOKEN_CHANNELS, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(2 * TOKEN_CHANNELS, 9 * self.factor**2, 1),
         )
 
@@ -115,7 +116,13 @@ class AdjustmentBlock(nn.Module):
         self, disparity: Float[Tensor, "B 1 H W"], x: Float[Tensor, "B C H W"]
     ) -> Float[Tensor, "B C H W"]:
         """Add narrow(relu(widen([disparity, x]))) to x."""
-        return x + self.narrow(F.relu(self.widen(torch.cat([disparity, x], dim=1))))
+        hidden = len(self.widen.direction)
+        floats = len(x) * x.shape[-1] * (hidden + 3 * x.shape[1])
+        return in_strips(self._add, disparity, x, halo=2, row_bytes=floats * x.element_size())
+
+    def _add(self, disparity: Tensor, x: Tensor) -> Tensor:
+        hidden = F.relu(self.widen(torch.cat([disparity, x], dim=1)), inplace=True)
+        return self.narrow(hidden).add_(x)
 
 
 class ContextAdjustment(nn.Module):
@@ -148,12 +155,13 @@ class ContextAdjustment(nn.Module):
         """
         mean = disparity.mean((1, 2), keepdim=True)
         std = disparity.std((1, 2), keepdim=True) + _STD_FLOOR
-        standard = ((disparity - mean) / std)[:, None]
+        # Channels last, as the image: a single channel can be either, and this one says which.
+        standard = ((disparity - mean) / std)[..., None].permute(0, 3, 1, 2)
         x = self.entry(torch.cat([standard, image], dim=1))
         for block in self.blocks:
             x = block(standard, x)
         adjusted = (standard + self.exit(x))[:, 0] * std + mean
-        centred = (occlusion[:, None] - 0.5) / 0.5
+        centred = ((occlusion - 0.5) / 0.5)[..., None].permute(0, 3, 1, 2)
         logits = self.occlusion(torch.cat([centred, image], dim=1))
         return adjusted, torch.sigmoid(logits)[:, 0]
 

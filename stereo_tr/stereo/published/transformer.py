@@ -60,23 +60,29 @@ class ViewExchange(nn.Module):
         new_left = left + _along(Rows(), self.attention, left_seen, right_seen, position)
         return torch.cat([new_left, new_right])
 
-    def scores(
+    def before_scores(
         self, x: Float[Tensor, "V h w C"], position: RelativeSine
-    ) -> Float[Tensor, "B h w w"]:
-        """Return how well left tokens match right ones of no larger column; -inf for the others."""
+    ) -> tuple[Float[Tensor, "B h w C"], Float[Tensor, "B h w C"]]:
+        """Return both views as the last scores compare them: the right one updated."""
         left, right = x.chunk(2)
         left_seen = self.norm(left)
         _, right_seen = self._right(left_seen, right, position, in_turn=True)
-        width = x.shape[2]
-        ahead = torch.ones(width, width, dtype=torch.bool, device=x.device).tril()
-        attended = self.attention(
-            Rows().split(left_seen),
-            Rows().split(right_seen),
-            mask=ahead,
-            position=position,
-            with_scores=True,
+        return left_seen, right_seen
+
+    def scores(
+        self,
+        left_seen: Float[Tensor, "B h w C"],
+        right_seen: Float[Tensor, "B h w C"],
+        position: RelativeSine,
+    ) -> Float[Tensor, "B h w w"]:
+        """Return how well left tokens match right ones of no larger column; -inf for the others."""
+        width = left_seen.shape[2]
+        behind = torch.ones(width, width, dtype=torch.bool, device=left_seen.device).triu(1)
+        rows = Rows()
+        scores = self.attention.total_scores(
+            rows.split(left_seen), rows.split(right_seen), position
         )
-        return attended.scores.sum(1).unflatten(0, left.shape[:2])
+        return scores.masked_fill_(behind, -torch.inf).unflatten(0, left_seen.shape[:2])
 
     def _right(
         self, left_seen: Tensor, right: Tensor, position: RelativeSine, in_turn: bool
@@ -157,6 +163,21 @@ class PublishedTransformer(nn.Module):
 
         `scale` is the distance between neighbouring tokens in the unit of the relative sine.
         """
+        return self.scores(*self.before_scores(tokens, scale), scale)
+
+    def scores(
+        self,
+        left_seen: Float[Tensor, "B h w C"],
+        right_seen: Float[Tensor, "B h w C"],
+        scale: float = 1.0,
+    ) -> Float[Tensor, "B h w w"]:
+        """Return the scores of views that `before_scores` made; rows don't depend on each other."""
+        return self.across[-1].main.scores(left_seen, right_seen, RelativeSine(scale=scale))
+
+    def before_scores(
+        self, tokens: Float[Tensor, "V C h w"], scale: float = 1.0
+    ) -> tuple[Float[Tensor, "B h w C"], Float[Tensor, "B h w C"]]:
+        """Advance through all layers, up to the last comparison of left and right view."""
         width = tokens.shape[-1]
         main, context = tokens.permute(0, 2, 3, 1), None
         position = RelativeSine(scale=scale)
@@ -174,7 +195,7 @@ class PublishedTransformer(nn.Module):
                 informed = across.context(context, context_position, in_turn=False)
                 main = across.merge(main, informed)
         main = self.within[-1].main(main, position)
-        return self.across[-1].main.scores(main, position)
+        return self.across[-1].main.before_scores(main, position)
 
 
 def _along(

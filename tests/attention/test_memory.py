@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from stereo_tr.attention import Attention, PositionTables, RelativeSine, Rotary, attend
+from stereo_tr.attention.memory import pieces, working_memory
+
+
+def test_pieces_cover_everything_once_and_fit():
+    with torch.no_grad(), working_memory(1000):
+        for count in (1, 2, 7, 10, 31):
+            for each in (1, 90, 333, 1000, 5000):
+                parts = pieces(count, each)
+                covered = [i for part in parts for i in range(part.start, part.stop)]
+                assert covered == list(range(count))
+                longest = max(part.stop - part.start for part in parts)
+                assert longest == 1 or longest * each <= 1000
+        assert len(pieces(10, 90)) == 1
+        assert len(pieces(10, 101)) == 2  # of five, not of nine and one
+    assert pieces(10, 10**12) == [slice(0, 10)]  # gradients are recorded
+
+
+@pytest.mark.parametrize("budget", [1, 5000, 40_000])
+@pytest.mark.parametrize("position", [None, RelativeSine(scale=2.9), Rotary()], ids=str)
+@pytest.mark.parametrize("masks", [0, 1, 7])
+def test_attention_does_not_depend_on_the_budget(budget, position, masks):
+    attention = Attention(12, 3, position=position)
+    x, context = torch.randn(7, 5, 12), torch.randn(7, 6, 12)
+    mask = torch.rand(masks, 1, 5, 6) > 0.4 if masks else None
+    with torch.no_grad():
+        whole = attention(x, context, mask=mask).tokens
+        with working_memory(budget):
+            in_pieces = attention(x, context, mask=mask).tokens
+    torch.testing.assert_close(in_pieces, whole)
+    recorded = attention(x, context, mask=mask).tokens  # the plain products
+    torch.testing.assert_close(in_pieces, recorded, rtol=1e-5, atol=1e-5)
+
+
+def test_one_table_alone_in_pieces():
+    query, key, value = torch.randn(4, 2, 5, 6), torch.randn(4, 2, 3, 6), torch.randn(4, 2, 3, 8)
+    table = torch.randn(2, 7, 6)
+    for position in (PositionTables(query=table), PositionTables(key=table[:1])):
+        expected = attend(query, key, value, position=position).tokens
+        with torch.no_grad(), working_memory(1):
+            found = attend(query, key, value, position=position).tokens
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
