@@ -242,7 +242,7 @@ def _description(name: str, protocol: Protocol) -> str:
     pairs = " or ".join(f"{count:,}" for count in protocol.images)
     return "\n".join(
         [
-            f"{name}: on {protocol.data}" + (f", {pairs} pairs" if pairs else ""),
+            f"{name}: on {protocol.data}" + (f", {pairs} pairs." if pairs else "."),
             f"  {protocol.rule}.",
             f"  Maximal disparity: {protocol.largest}. Source: {protocol.source}.",
         ]

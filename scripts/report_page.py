@@ -21,6 +21,7 @@ from stereo_tr.scripts.score_tables import (
     number,
     of_images,
     protocol_results,
+    provenance,
     row_name,
     table_rows,
 )
@@ -29,15 +30,15 @@ from stereo_tr.scripts.scores import Row, Scores
 _RAMP = ", ".join(to_hex(matplotlib.colormaps["inferno"](step / 8)) for step in range(9))
 
 _STYLE = f"""
-:root {{ color-scheme: light dark; --line: #8884; --quiet: #8889; --mark: #2bd4c4; }}
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; padding: 0 1rem;
+:root {{ color-scheme: light dark; --line: #8884; --mark: #2bd4c4; }}
+body {{ font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem auto; padding: 0 1rem;
   max-width: 1500px; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
 h3 {{ font-size: 1rem; margin: 1.8rem 0 .4rem; }}
-p, li {{ max-width: 75ch; }}
+p, li {{ max-width: 90ch; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .2rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; }}
+th, td {{ padding: .2rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }}
 td {{ text-align: right; }} td.name, th.name {{ text-align: left; }}
 thead th {{ text-align: right; }}
 thead tr.areas th {{ text-align: center; border-left: 1px solid var(--line); }}
@@ -47,7 +48,7 @@ th[aria-sort=ascending] button::after {{ content: " ▲"; }}
 th[aria-sort=descending] button::after {{ content: " ▼"; }}
 tbody tr:hover {{ background: #8882; }}
 .pictures {{ display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .6rem; }}
-figure {{ margin: 0; }} figcaption {{ color: var(--quiet); font-size: .85rem; }}
+figure {{ margin: 0; }} figcaption {{ opacity: .75; font-size: .85rem; }}
 .picture {{ position: relative; line-height: 0; }} .picture img {{ width: 100%; }}
 .picture svg {{ position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }}
 circle {{ fill: none; stroke: var(--mark); vector-effect: non-scaling-stroke; stroke-width: 2; }}
@@ -119,16 +120,13 @@ def _images(scores: Scores) -> int:
 
 
 def _legend(scores: Scores) -> str:
-    settings = ", ".join(
-        f"{name} {value}"
-        for name, value in scores.settings.items()
-        if value not in (None, [], False)
-    )
-    versions = ", ".join(f"{name} {value}" for name, value in scores.versions.items())
-    sentences = "".join(f"<li>{escape(part)}</li>" for part in scores.protocol.split(". "))
+    meaning = "".join(f"<li>{escape(part)}</li>" for part in scores.protocol.split(". "))
+    made = "".join(f"<p>{escape(part)}</p>" for part in provenance(scores))
+    methods = ", ".join(dict.fromkeys(row.method for row in scores.images))
     return (
-        f"<p>{escape(settings)}.</p><p>{escape(versions)}.</p>"
-        f"<details><summary>What the numbers mean</summary><ul>{sentences}</ul></details>"
+        f"<p>{_images(scores)} images, scored with {escape(methods)}.</p>"
+        f"<details><summary>What the numbers mean</summary><ul>{meaning}</ul></details>"
+        f"<details><summary>How they were made</summary>{made}</details>"
     )
 
 
@@ -150,7 +148,8 @@ def _scores_table(rows: Sequence[Row], links: dict[str, int]) -> str:
 def _protocols(scores: Scores) -> Iterable[str]:
     for results in protocol_results(scores):
         name = results[0].protocol
-        yield f"<h2>Protocol {escape(name)}</h2><p>{escape(describe([name]))}</p>"
+        lines = "<br>".join(escape(line) for line in describe([name]).splitlines())
+        yield f"<h2>Protocol {escape(name)}</h2><p>{lines}</p>"
         heads = [("images", True), ("method", True), ("of", True)]
         heads += [(figure, False) for figure in results[0].figures]
         body = [

@@ -5,7 +5,7 @@ Tests  tests/scripts/test_scores.py
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stereo_tr.scripts.protocols import describe
 from stereo_tr.scripts.scores import Published, Row, Scores
@@ -79,19 +79,31 @@ def as_markdown(scores: Scores) -> str:
             [row.group, row.method, of_images(row), *map(number, row.figures.values())]
             for row in part
         ]
-        parts += [f"## Protocol {name}", describe([name]), _markdown(heading, cells)]
+        text = " ".join(describe([name]).split())  # a line that began with > would be a quotation
+        parts += [f"## Protocol {name}", text, _markdown(heading, cells)]
     parts += ["## Images", _markdown(titles, map(_cells, scores.images))]
-    settings = ", ".join(f"{key} {value}" for key, value in scores.settings.items() if value)
-    versions = ", ".join(f"{key} {value}" for key, value in scores.versions.items())
-    return "\n\n".join(
-        [*parts, scores.protocol, f"Settings: {settings}.", f"Versions: {versions}."]
-    )
+    return "\n\n".join([*parts, scores.protocol, *provenance(scores)])
 
 
 def table_rows(scores: Scores) -> list[Row]:
     """Images, then means; those over pixels only where they are of more than one image."""
     pooled = [row for row in scores.pooled if row.images > 1]
     return [*scores.images, *scores.means, *pooled]
+
+
+def provenance(scores: Scores) -> list[str]:
+    """How the scores were made: the settings that aren't left out, and the versions."""
+    return [
+        f"{title}: " + ", ".join(f"{key} {_plain(value)}" for key, value in given.items() if value)
+        for title, given in (("Settings", scores.settings), ("Versions", scores.versions))
+    ]
+
+
+def _plain(value: Any) -> str:
+    """A setting without brackets and quotation marks."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={inner}" for key, inner in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def row_name(row: Row) -> str:
