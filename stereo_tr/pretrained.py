@@ -45,6 +45,8 @@ _MODELS = {
     "kmax_convnext_tiny": "mask.kmax_deeplab:kmax_convnext_tiny",
     "kmax_max_s": "mask.kmax_deeplab:kmax_max_s",
     "kmax_resnet50": "mask.kmax_deeplab:kmax_resnet50",
+    "max_deeplab_l": "mask.max_deeplab:max_deeplab_l",
+    "max_deeplab_s": "mask.max_deeplab:max_deeplab_s",
     "moat_0": "vision.moat:moat_0",
     "moat_1": "vision.moat:moat_1",
     "moat_2": "vision.moat:moat_2",

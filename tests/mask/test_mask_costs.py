@@ -25,6 +25,22 @@ INTERACTIONS = {  # of ResNet-50 and MaX-S: the lecture's table
     ("kmax_max_s", "dual_kmeans"): (76.5, 248),
 }
 
+MAX = {  # at 641 x 641, without the semantic branch; with it, 15.86 million more
+    "max_deeplab_s": (61.90, 127.7, 77.76),
+    "max_deeplab_l": (450.87, 1458.1, None),
+}
+
+
+@pytest.mark.parametrize("name", MAX)
+def test_max(name):
+    parameters, cost, with_semantic = MAX[name]
+    count, operations = parameters_and_operations(name, (1, 3, 641, 641))
+    assert count / 1e6 == pytest.approx(parameters, rel=0.005)
+    assert operations / 1e9 == pytest.approx(cost, rel=0.015)
+    if with_semantic:
+        count, _ = parameters_and_operations(name, semantic=True)
+        assert count / 1e6 == pytest.approx(with_semantic, rel=0.005)
+
 
 @pytest.mark.parametrize("name", KMAX)
 def test_kmax(name):
