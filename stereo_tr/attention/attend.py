@@ -118,7 +118,9 @@ def unskew(weights: Float[Tensor, "*B T S"]) -> Float[Tensor, "*B T R"]:
 
 def rotate(x: Float[Tensor, "*B N D"], angles: Float[Tensor, "M half"]) -> Float[Tensor, "*B N D"]:
     """Turn the channel pair (c, c + D/2) of token n by angles[n, c] radians; D is even, M >= N."""
-    turn = angles[: x.shape[-2]]
+    places = x.shape[-2]
+    # Not cut where nothing is left over: ONNX's exporter would cut at the example's length for ever.
+    turn = angles if angles.shape[0] == places else angles[:places]
     cosine, sine = turn.cos().repeat(1, 2), torch.cat((-turn.sin(), turn.sin()), dim=-1)
     partner = x.roll(x.shape[-1] // 2, dims=-1)
     return torch.addcmul(x * cosine.to(x), partner, sine.to(x))
@@ -206,7 +208,7 @@ def _fused(
 
 def _of(part: slice, mask: Tensor | None) -> Tensor | None:
     """The mask of some sequences; it may be one for all of them."""
-    return mask if mask is None or mask.ndim < 4 or len(mask) == 1 else mask[part]
+    return mask if mask is None or mask.ndim < 4 or mask.shape[0] == 1 else mask[part]
 
 
 class _Work(NamedTuple):
@@ -323,7 +325,7 @@ class Attention(nn.Module):
         tables = position.tables(self, queries, keys) if position else None
         # query, key and value, their rotated copies, and what is found
         each = 4 * x.shape[-1] * (queries + keys) * x.element_size()
-        parts = [slice(None)] if with_scores else pieces(len(x), each)
+        parts = [slice(None)] if with_scores else pieces(x.shape[0], each)
         if len(parts) == 1:
             return self._attend(x, context, mask, tables, with_scores)
         tokens = torch.empty_like(x, memory_format=torch.contiguous_format)

@@ -241,20 +241,24 @@ class SampledTokens(QuarterTokens):
         x = self.full_up(self.decode(features)[:, -self.channels :])
         x = torch.cat([_crop(x, (height, width)), images], dim=1)
         x = self.full(x)
-        first_row, first_column = self.centres(height)[0], self.centres(width)[0]
-        return x[:, :, first_row::3, first_column::3]
+        return x[:, :, _first(height) :: 3, _first(width) :: 3]
 
     def centres(self, size: int) -> Tensor:
         """Return the sampled pixels of one image axis: 1, 4, 7, ... (0 if there is only one)."""
-        return torch.arange(min(1, size - 1), size, 3)
+        return torch.arange(_first(size), size, 3)
 
     def scale(self, width: int) -> float:
         """Return image width over the number of sampled columns: about, but seldom exactly, 3."""
-        return width / len(self.centres(width))
+        return width / self.centres(width).shape[0]
 
     def distance(self, width: int) -> float:
         """Return how far apart neighbouring tokens are for the relative sine: it counts pixels."""
         return self.scale(width)
+
+
+def _first(size: int) -> int:
+    """The first sampled pixel of an image axis."""
+    return min(1, size - 1)
 
 
 def _residual_stage(in_channels: int, channels: int, norm: Norm) -> nn.Sequential:

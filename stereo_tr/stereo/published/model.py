@@ -87,7 +87,7 @@ class PublishedStereo(nn.Module):
         tokens = self._tokens(images)
         distance, scale = self.tokenizer.distance(width), self.tokenizer.scale(width)
         seen = self.transformer.before_scores(tokens, distance)
-        tokens = tokens[: len(left)]
+        tokens = tokens[: left.shape[0]]
 
         rows = self.tokenizer.centres(height).to(left.device)
         columns = self.tokenizer.centres(width).to(left.device)
@@ -100,7 +100,7 @@ class PublishedStereo(nn.Module):
         if self.upsampling is not None:
             upsampled = self.upsampling(token_disparity, tokens)
         disparity, occlusion = self.adjustment(
-            nearest(upsampled, size), nearest(found.occlusion, size), images[: len(left)]
+            nearest(upsampled, size), nearest(found.occlusion, size), images[: left.shape[0]]
         )
         details = PublishedDetails(
             token_disparity, found.occlusion, scores, log_assignment, rows, columns, scale
@@ -111,7 +111,7 @@ class PublishedStereo(nn.Module):
         """Tokens of all views: one view after the other where memory asks and no norm forbids."""
         apart = not any(isinstance(m, PairNorm) for m in self.modules()) and not self.training
         each = FEATURE_BYTES * images.shape[-2] * images.shape[-1]
-        parts = pieces(len(images), each) if apart else [slice(None)]
+        parts = pieces(images.shape[0], each) if apart else [slice(None)]
         tokens = [self.tokenizer(self.backbone(images[part]), images[part]) for part in parts]
         return tokens[0] if len(parts) == 1 else torch.cat(tokens)
 

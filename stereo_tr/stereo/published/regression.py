@@ -117,7 +117,7 @@ class AdjustmentBlock(nn.Module):
     ) -> Float[Tensor, "B C H W"]:
         """Add narrow(relu(widen([disparity, x]))) to x."""
         hidden = len(self.widen.direction)
-        floats = len(x) * x.shape[-1] * (hidden + 3 * x.shape[1])
+        floats = x.shape[0] * x.shape[-1] * (hidden + 3 * x.shape[1])
         return in_strips(self._add, disparity, x, halo=2, row_bytes=floats * x.element_size())
 
     def _add(self, disparity: Tensor, x: Tensor) -> Tensor:
