@@ -33,6 +33,7 @@ Weights = Mapping[str, Any]
 """name -> tensor or NumPy array, as `state_dict()` returns it; may be nested in a checkpoint"""
 
 _MODELS = {
+    "cmt_deeplab_max_s": "mask.cmt_deeplab:cmt_deeplab_max_s",
     "convnext_base": "vision.convnext:convnext_base",
     "convnext_large": "vision.convnext:convnext_large",
     "convnext_small": "vision.convnext:convnext_small",

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..attention import NormalisedAttention, gather
 from ..attention import drop_path as dropped
 from ..attention.normalised import BatchNorm
+from .assignment import QueryTargets
 from .blocks import HEADS, Activation, ConvolutionNorm, corners_stay, resized
 from .dual_path import LayerOutput, projection
 from .heads import MaskHead, Prediction
@@ -172,3 +173,16 @@ def moments(masks: Float[Tensor, "B Q h w"]) -> Float[Tensor, "B Q 4"]:
 
 def _as_map(tokens: Float[Tensor, "B Q C"]) -> Float[Tensor, "B C 1 Q"]:
     return tokens.transpose(1, 2)[:, :, None]
+
+
+def reference_loss(
+    references: tuple[Float[Tensor, "B Q 4"], ...], asked: QueryTargets, num_classes: int
+) -> Float[Tensor, ""]:
+    """Mean distance (L1) from the references of every layer to the moments of the matched masks.
+
+    Zero where nothing was matched.
+    """
+    matched = (asked.classes != num_classes)[..., None]
+    wanted = moments(asked.masks)
+    total = sum(((each - wanted).abs() * matched).sum() for each in references)
+    return total / (REFERENCE * len(references) * matched.sum().clamp(min=1))

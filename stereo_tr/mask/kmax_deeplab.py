@@ -18,8 +18,10 @@ from ..datasets.panoptic_sample import PanopticSample
 from ..vision.classifier import CENTRED
 from ..vision.convnext import ConvNeXt, convnext_base, convnext_large, convnext_small
 from ..vision.resnet import ResNet
+from .assignment import mask_targets, match
 from .axial_resnet import AxialResNet
 from .blocks import HEADS
+from .clustering import reference_loss
 from .decoder import CHANNELS, MaskDecoder
 from .heads import FEATURES, HIDDEN, SemanticBranch
 from .losses import MaskLosses, mask_losses
@@ -156,8 +158,18 @@ class KMaxDeepLab(nn.Module):
         return output._replace(semantic_logits=self.semantic(coarse, middle, fine))
 
     def training_losses(self, sample: PanopticSample) -> dict[str, Tensor]:
-        """Weighted losses of a batch by name; what is learned is their sum."""
-        return mask_losses(self(sample.image), sample, self.losses)
+        """Weighted losses of a batch by name; what is learned is their sum.
+
+        Clustering layers add "reference": where they look for a mask should be where it is.
+        """
+        output = self(sample.image)
+        losses = mask_losses(output, sample, self.losses)
+        if output.references:
+            size = tuple(output.final.mask_logits.shape[-2:])
+            targets = mask_targets(sample, size, self.num_classes)
+            asked = match(output.final, targets)
+            losses["reference"] = reference_loss(output.references, asked, self.num_classes)
+        return losses
 
     def translate_weights(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return weights of the PyTorch port under our names; ours as they are."""
