@@ -70,6 +70,8 @@ class Evaluate:
     """file of weights or a packaged name (default: packaged weights)"""
     device: str = "cpu"
     """where the model runs: cpu, cuda, ..."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """of products and convolutions; fp16 on CUDA only"""
     peer: Literal["sgbm"] | None = None
     """sgbm: score OpenCV's StereoSGBM in the same run, in both modes, holes filled"""
     one_scale: bool = False
@@ -210,7 +212,7 @@ def _check(settings: Evaluate) -> None:
         raise ValueError("--peer-only needs --peer sgbm")
     if settings.peer_only and (settings.model or settings.weights):
         raise ValueError("--peer-only scores no model; leave out --model and --weights")
-    protocols.check(settings.protocol)
+    protocols.check(settings.protocol, settings.data)
     for name in ("limit", "count", "height", "width", "html_scenes"):
         value = getattr(settings, name)
         if value is not None and value < 1:
@@ -226,7 +228,10 @@ def _methods(settings: Evaluate, device: torch.device) -> dict[str, Method]:
     methods: dict[str, Method] = {}
     if not settings.peer_only:
         matcher = StereoMatcher.from_pretrained(
-            weights=settings.weights, model=settings.model, device=device
+            weights=settings.weights,
+            model=settings.model,
+            device=device,
+            precision=settings.precision,
         )
         if settings.one_scale:
             matcher.scales = Scales()

@@ -20,6 +20,7 @@ Tests   tests/scripts/test_protocols.py
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -188,11 +189,17 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def check(names: Sequence[str]) -> None:
-    """Raise ValueError for a name that isn't known."""
+def check(names: Sequence[str], data: str) -> None:
+    """Raise ValueError for a name that isn't known; warn where `data` can't give that number."""
     for name in names:
         if name not in PROTOCOLS:
             raise ValueError(f"unknown protocol {name!r}; {closest(name, PROTOCOLS)}")
+    if "middlebury_v3" in names and data in ("middlebury_v3_h", "middlebury_v3_q"):
+        warnings.warn(
+            f"--protocol middlebury_v3 means pixels of the full size, which {data} doesn't have: "
+            "only middlebury_v3_f gives numbers to put beside the benchmark's table",
+            stacklevel=2,
+        )
 
 
 def apply(names: Sequence[str], rows: Sequence[Row]) -> list[Published]:

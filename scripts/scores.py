@@ -57,7 +57,7 @@ PROTOCOL = (
     "D1: % with |error| > 3 px and > 5 % of the truth. "
     f"All: {AREAS['all']}. Non-occluded: {AREAS['non_occluded']}. "
     f"Near edges: {AREAS['near_edges']}. "
-    "Occlusion IoU and F1: pixels called occluded, within the known ones. "
+    "Occlusion IoU and F1: pixels called occluded (probability > 0.5), within the known ones. "
     '"Mean of n": each image counts once; "pixels of n": their pixels pooled. '
     "Seconds: wall clock of one pair, from arrays to arrays; means show the median."
 )

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from stereo_tr.matcher import StereoMatcher, SwappedViewsWarning
 from stereo_tr.scripts import peers
 from stereo_tr.scripts.error_pictures import error_strip
 from stereo_tr.scripts.evaluate import Evaluate, evaluate, main
+from stereo_tr.scripts.protocols import PROTOCOLS
 from stereo_tr.stereo.output import StereoOutput
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -26,6 +28,11 @@ def textured_pair(shift):
     wide = cv2.GaussianBlur(wide.astype(np.float32), (0, 0), 1)
     wide = (wide - wide.min()) / (wide.max() - wide.min())
     return wide[:, :WIDTH].copy(), wide[:, shift:].copy()
+
+
+def link(path, target):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
 
 
 def write_scene(folder, shift, nocc=True):
@@ -243,22 +250,57 @@ def test_a_published_data_set_is_scored_by_its_name(tmp_path, says_twelve):
         evaluate(Evaluate(data="kitti2015"))
 
 
-def test_two_processes_say_what_one_says(tmp_path):
+def test_two_processes_say_what_one_says(tmp_path, monkeypatch, capsys):
     for number, shift in enumerate((10, 15, 11, 12, 14)):
         write_scene(tmp_path / "scenes" / f"{number}", shift, nocc=number != 2)
+
+    def arguments(out):
+        files = ["--json", str(out / "scores.json"), "--html", str(out / "page.html")]
+        data = ["--root", str(tmp_path / "scenes"), "--protocol", "sttr"]
+        return [*data, *files, "--html-scenes", "2"]
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    with monkeypatch.context() as patch:
+        tiny.use_it(patch)
+        main(arguments(one))
+    said = tiny.run_in_processes(2, ["evaluate", *arguments(two)])
+    # The first process alone prints.
+    assert said.count("mean of 5 in") == capsys.readouterr().out.count("mean of 5 in") == 1
     found = []
-    for count in (1, 2):
-        out = tmp_path / f"{count}"
-        arguments = ["evaluate", "--root", str(tmp_path / "scenes"), "--protocol", "sttr"]
-        arguments += ["--json", str(out / "scores.json"), "--html", str(out / "page.html")]
-        said = tiny.run_in_processes(count, [*arguments, "--html-scenes", "2"])
-        assert said.count("mean of 5 in scenes") == 1  # the first process alone prints
+    for out in (one, two):
         written = json.loads((out / "scores.json").read_text())
         for row in written["images"] + written["means"] + written["pooled"]:
             assert row.pop("seconds") > 0
         page = (out / "page.html").read_text()
-        pictures = page[page.index("<h2>Pictures") :]
         found.append([written[key] for key in ("images", "means", "pooled", "published")])
-        found[-1].append(pictures)
+        found[-1].append(page[page.index("<h2>Pictures") :])
     assert found[0] == found[1]
     assert [row["scene"] for row in found[0][0]] == [f"scenes/{number}" for number in range(5)]
+
+
+def test_protocols_are_printed_and_listed(tmp_path, says_twelve, capsys):
+    write_scene(tmp_path / "a" / "one", 10)
+    file = tmp_path / "report.md"
+    main(["--root", str(tmp_path / "a"), "--protocol", "eth3d", "--markdown", str(file)])
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if "avgerr noc" in line)
+    numbers = lines[lines.index(heading) + 1].split()
+    assert numbers[:5] == ["a", "cstr_small", "1", "(published:", "27)"]
+    assert numbers[5:] == ["100.00"] * 4 + ["0.00"] * 4 + ["2.00"] * 2
+    assert "## Protocol eth3d" in file.read_text()
+    main(["--list-protocols"])
+    listed = capsys.readouterr().out
+    assert all(f"{name}: on " in listed for name in PROTOCOLS)
+
+
+@shared
+def test_a_real_scene_in_its_published_layout(tmp_path):
+    names = {"left": "im0.png", "right": "im1.png", "disp": "disp0GT.pfm", "nocc": "mask0nocc.png"}
+    for source in (SHARED / "middlebury_eval3_Q" / "Motorcycle").iterdir():
+        if source.stem in names:
+            link(tmp_path / "trainingQ" / "Motorcycle" / names[source.stem], source)
+    root, protocol = (tmp_path,), ("nerf_supervised",)
+    settings = Evaluate(data="middlebury_v3_q", root=root, protocol=protocol, peer="sgbm")
+    hh, _ = evaluate(replace(settings, peer_only=True)).published
+    assert hh.figures["> 2 px noc"] < 5.13  # ../shared/data/README.md
+    assert hh.figures["EPE noc"] < 0.89

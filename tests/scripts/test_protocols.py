@@ -116,4 +116,10 @@ def test_every_protocol_is_described_and_uses_what_is_there(name):
 
 def test_an_unknown_name_is_told():
     with pytest.raises(ValueError, match=r"unknown protocol 'ethd3d'; did you mean eth3d"):
-        protocols.check(["kitti2012", "ethd3d"])
+        protocols.check(["kitti2012", "ethd3d"], "eth3d")
+
+
+def test_quarter_size_is_not_what_middlebury_scores():
+    with pytest.warns(UserWarning, match="pixels of the full size, which middlebury_v3_q doesn't"):
+        protocols.check(["middlebury_v3"], "middlebury_v3_q")
+    protocols.check(["middlebury_v3", "nerf_supervised"], "middlebury_v3_f")

@@ -34,8 +34,8 @@ class RampModel(nn.Module):
 def use_it(monkeypatch) -> None:
     """Let `stereo-tr estimate` find this model in place of the packaged one."""
 
-    def from_pretrained(weights=None, model=None, device="cpu"):
-        return StereoMatcher(RampModel(), device)
+    def from_pretrained(weights=None, model=None, device="cpu", precision="float32"):
+        return StereoMatcher(RampModel(), device, precision=precision)
 
     monkeypatch.setattr(StereoMatcher, "from_pretrained", from_pretrained)
 
@@ -55,7 +55,7 @@ def run_in_processes(count: int, arguments: list[str]) -> str:
     path = os.pathsep.join([str(Path(stereo_tr.__file__).parents[1]), *filter(None, sys.path)])
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
     done = subprocess.run(
-        [sys.executable, *(launcher if count > 1 else []), __file__, *arguments],
+        [sys.executable, *launcher, __file__, *arguments],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
