@@ -8,7 +8,9 @@ Source   https://cocodataset.org/#format-data, "Panoptic Segmentation"
 Tests    tests/datasets/test_panoptic_folder.py
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
@@ -56,6 +58,29 @@ def coloured_numbers(numbers: Int[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 
 def encode_coloured_numbers(numbers: Int[np.ndarray, "H W"]) -> bytes:
     """The same as PNG."""
     return encode_png(coloured_numbers(numbers))
+
+
+def coco_annotation(
+    image: str, png: str, numbers: Int[np.ndarray, "H W"], segments: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """COCO's JSON for one image, without its categories.
+
+    image, png: names of the two files. numbers: ids of the pixels. segments: "id", "category_id"
+    and whatever else is known of each; "area", "bbox" (left, top, width, height) and "iscrowd" are
+    added.
+    """
+    height, width = numbers.shape
+    listed = []
+    for segment in segments:
+        rows, columns = np.nonzero(numbers == segment["id"])
+        left, top = int(columns.min()), int(rows.min())
+        box = [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1]
+        listed.append({**segment, "area": len(rows), "bbox": box, "iscrowd": 0})
+    name = Path(image).stem
+    return {
+        "images": [{"id": name, "file_name": image, "height": height, "width": width}],
+        "annotations": [{"image_id": name, "file_name": png, "segments_info": listed}],
+    }
 
 
 def _open(path: Path) -> Image.Image:

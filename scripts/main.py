@@ -12,12 +12,18 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "estimate": "a disparity map from two rectified photographs",
+    "segment": "segments of photographs: what belongs together, and what it is",
     "train": "train a model, or go on with a run that was stopped",
     "evaluate": "score a model on pairs with known disparity",
     "submit": "files for the servers of KITTI, Middlebury and ETH3D",
     "check": "whether a copy of a data set is complete, whole and right",
+    "pack": "a data set in one file that is read faster, losing nothing",
     "scenes": "write generated training scenes as pictures to look at",
+    "export": "a model as a graph in a file: ONNX, TorchScript, torch.export",
     "benchmark": "time, memory and arithmetic of models, in turn",
+    "classify": "train a vision model on a folder of images, score it, ask it",
+    "attention_maps": "what a model looks at, drawn over an image, layer by layer",
+    "learning": "whether the vision models learn: tiny ones, on data that needs no download",
 }
 
 

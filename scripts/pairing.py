@@ -27,7 +27,7 @@ def find_pairs(left: str, right: str) -> list[ViewPair]:
     without the suffix; where several left files share that, folder names are put before it. Raises
     FileNotFoundError or ValueError for sides that don't make pairs.
     """
-    lefts, rights = _files(left), _files(right)
+    lefts, rights = find_pictures(left), find_pictures(right)
     if len(lefts) != len(rights):
         raise ValueError(
             f"{left} has {len(lefts)} picture(s) and {right} {len(rights)}; each left view needs "
@@ -38,14 +38,19 @@ def find_pairs(left: str, right: str) -> list[ViewPair]:
     return [ViewPair(*pair) for pair in zip(lefts, rights, _result_names(lefts), strict=True)]
 
 
-def _files(source: str) -> list[Path]:
+def find_pictures(source: str) -> list[Path]:
+    """List what `source` names, sorted: a file, the pictures of a folder, or those of a glob.
+
+    A file is listed whether it is there or not: reading it tells. Raises FileNotFoundError for a
+    folder or a glob without pictures.
+    """
     path = Path(source)
     if path.is_dir():
         found = [p for p in path.iterdir() if _is_picture(p)]
         if not found:
             raise FileNotFoundError(f"{source}: no pictures in this folder")
     elif path.exists() or not glob.has_magic(source):  # a file may have [ in its name
-        found = [path]  # reading it tells whether it's there
+        found = [path]
     else:
         # A glob that names the suffix says itself what is wanted; any other means pictures.
         matches = [Path(match) for match in glob.glob(source, recursive=True)]
