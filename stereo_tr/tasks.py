@@ -3,7 +3,9 @@
 The loop (training.py, training_run.py) knows no data set and no measure. A task is chosen by its
 model's kind, which is the folder the model lives in:
 
+    mask      an image in, segments out        panoptic_training.py
     stereo    two views in, disparity out      stereo_training.py
+    vision    an image in, its class out       classification.py
 
 A new kind of model is trained by writing a `Task` and adding it to TASKS. Its models have
 `training_losses(batch) -> dict[str, Tensor]`: weighted scalars, each a mean over samples of
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
     from .training_log import TrainingLog
 
 TASKS = {
+    "mask": "panoptic_training:PanopticTask",
     "stereo": "stereo_training:StereoTask",
+    "vision": "classification:ClassificationTask",
 }
 """kind of model -> module and class; imported when somebody trains such a model"""
 
