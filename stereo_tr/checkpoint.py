@@ -8,7 +8,8 @@ optimizer. It holds no state of random generators, because every step seeds its 
 (`processes.seed_step`). A kill at any moment, also while a checkpoint is written, leaves `last.pt`
 or `previous.pt` whole; going on from either leads to the same weights.
 
-Tests  tests/test_training.py: a failing save, a damaged file, resuming to the same bits
+Tests  tests/test_training.py: a failing save, a damaged file, resuming to the same bits;
+       tests/test_training_kills.py: killed at random moments
 """
 
 import io
@@ -48,6 +49,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of this version (format {FORMAT})")
     return state
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what saves that were killed left in `folder`. Nothing else may be running there."""
+    for name in (f"{LAST}.new", BEST):
+        for path in folder.glob(f".[0-9]*.{name}"):  # temporary names of `write_bytes`
+            path.unlink()
 
 
 def has_run(folder: Path) -> bool:

@@ -3,9 +3,11 @@
 A recipe is a frozen `TrainingSettings`. What isn't given comes from its preset; the filled recipe
 is stored in every checkpoint. On resuming, four kinds of setting behave differently:
 
-    where and how     out, resume, export, minutes, device, workers, precision, compile, log_every,
-                      save_minutes: always those of the command at hand, never stored
-    may be changed    steps, learning_rate, schedule, warmup, validate_every, validate_pairs:
+    where and how     out, resume, export, minutes, device, workers, precision, accumulate,
+                      checkpointing, compile, log_every, save_minutes: always those of the command
+                      at hand, never stored
+    may be changed    steps, learning_rate, schedule, epoch, warmup, validate_every,
+                      validate_pairs, and where the data lie: root, validate_root:
                       the stored value unless another one is given
     fixed             everything else: giving another value than the stored one is an error
     preset            only says what an unstated setting of a new run is
@@ -25,7 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from .presets import FLYING_THINGS, PRESETS
+from .presets import PRESETS
 from .tasks import task_for
 
 PER_LAUNCH = (
@@ -37,11 +39,23 @@ PER_LAUNCH = (
     "device",
     "workers",
     "precision",
+    "accumulate",
+    "checkpointing",
     "compile",
     "log_every",
     "save_minutes",
 )
-CHANGEABLE = ("steps", "learning_rate", "schedule", "warmup", "validate_every", "validate_pairs")
+CHANGEABLE = (
+    "steps",
+    "learning_rate",
+    "schedule",
+    "epoch",
+    "warmup",
+    "validate_every",
+    "validate_pairs",
+    "root",
+    "validate_root",
+)
 
 
 @dataclass(frozen=True)
@@ -55,46 +69,68 @@ class TrainingSettings:
     export: Path | None = None
     """train nothing: write the averaged weights of the last checkpoint in --out to this file"""
     preset: Literal[*PRESETS] | None = None
-    """small: our recipe for cstr_small; published: the recipe of the CSTR paper"""
+    """small: our recipe for cstr_small; cstr (also called published) and sttr: pre-training on
+    FlyingThings3D as published; kitti: STTR's fine-tuning on KITTI, which starts from --weights"""
     model: str | None = None
-    """name of the model (small: cstr_small, published: cstr)"""
+    """name of the model (small: cstr_small, cstr: cstr, sttr and kitti: sttr)"""
     override: tuple[str, ...] | None = None
     """changes to the model, name=value each; a value is JSON (true, 3, [1, 2]) or plain text"""
     weights: str | None = None
     """start from these weights (a file or a packaged name) and not from random ones"""
     data: tuple[str, ...] | None = None
-    """names of the data to train on (generated)"""
+    """what to train on: generated, or names of data sets on disk (an unknown name lists them), with
+    weights where there are several: sceneflow:0.7 generated:0.3 (small: generated)"""
+    root: tuple[str, ...] | None = None
+    """where data on disk lie: a folder (or packed file), or NAME=FOLDER for each data set"""
+    augmentation: str | None = None
+    """how pairs from disk are changed before the crop: none, sttr, sttr_kitti, raft_stereo,
+    crestereo, strong (small: strong, cstr and sttr: sttr, kitti: sttr_kitti)"""
     height: int | None = None
-    """rows of a training pair (small: 160, published: 360)"""
+    """rows of a training pair (small: 160, cstr and sttr: 360, kitti: 200)"""
     width: int | None = None
-    """columns of a training pair (small: 320, published: 640)"""
+    """columns of a training pair (small: 320, others: 640)"""
     batch: int | None = None
-    """pairs a step, over all processes together (small: 4, published: 1)"""
+    """pairs a step, over all processes together (small: 4, others: 1)"""
     steps: int | None = None
-    """steps of the whole run, from its beginning (small: 100,000; published: 335,850)"""
+    """steps of the whole run, from its beginning (small: 100,000; cstr: 559,750; sttr: 335,850;
+    kitti: 128,000)"""
     learning_rate: float | None = None
-    """highest learning rate of AdamW (small: 7e-4, published: 1e-4)"""
+    """highest learning rate of AdamW (small: 7e-4, others: 1e-4)"""
     weight_decay: float | None = None
     """weight decay of AdamW (1e-4)"""
-    schedule: Literal["cosine", "trapezoid", "exponential"] | None = None
+    schedule: Literal["cosine", "trapezoid", "exponential", "constant"] | None = None
     """learning rate after the warm-up. cosine: falls to zero over all steps (small); trapezoid:
     stays and falls to zero over the last quarter, so that --steps can be raised until then;
-    exponential: times 0.99 every 22,390 pairs, an epoch of FlyingThings3D (published)"""
+    exponential: times 0.99 an epoch (kitti); constant: stays (cstr, sttr)"""
+    epoch: int | None = None
+    """pairs between two falls of the exponential schedule (kitti: 320; others: 22,390, the pairs of
+    FlyingThings3D)"""
     warmup: int | None = None
-    """steps over which the learning rate rises from zero (small: 500, published: 0)"""
+    """steps over which the learning rate rises from zero (small: 500, others: 0)"""
     clip: float | None = None
-    """largest norm of the gradient (small: 1, published: 0.1)"""
+    """largest norm of the gradient (small: 1, others: 0.1)"""
     ema: float | None = None
     """decay of the running average of the weights, which is validated and exported; 0: no average
-    (small: 0.999, published: 0)"""
+    (small: 0.999, others: 0)"""
     seed: int | None = None
     """seed of the weights, the data and whatever the model draws (0)"""
+    validate: str | None = None
+    """name of the data that a validation scores, whole pairs; not given: the part that the first
+    data set of --data holds back, where it does, else generated pairs"""
+    validate_root: str | None = None
+    """where those lie (not given: as --root says for that data set)"""
     validate_every: int | None = None
     """steps between two validations (2000); one comes before the first step, one after the last"""
     validate_pairs: int | None = None
-    """generated pairs, never trained on, that a validation scores (32)"""
-    precision: Literal["auto", "float32", "bf16"] = "auto"
-    """auto: bf16 autocast where the processor computes with it, float32 elsewhere"""
+    """pairs that a validation scores at most (32)"""
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    """auto: bf16 autocast where the processor computes with it, float32 elsewhere; fp16: autocast
+    with scaled losses, on cuda only"""
+    accumulate: int = 1
+    """compute each step's pairs in so many equal parts, one after the other: less memory, the same
+    result up to rounding"""
+    checkpointing: bool = False
+    """compute blocks again for their gradients and keep less: less memory, slower steps"""
     device: str = "cpu"
     """where to train: cpu, cuda, cuda:1, ..."""
     workers: int = 1
@@ -136,7 +172,8 @@ class TrainingSettings:
                     "new run in another folder (from this one's weights: --weights FILE). "
                     f"Only {', '.join(CHANGEABLE)} may change"
                 )
-        return replace(self, **taken).checked()
+        # What an older version didn't store comes from the preset, which means what that did.
+        return replace(self, **taken).filled()
 
     def stored_form(self) -> dict[str, Any]:
         """Return what belongs to the run, as plain values that a checkpoint can hold."""
@@ -145,8 +182,8 @@ class TrainingSettings:
 
     def checked(self) -> "TrainingSettings":
         """Return the settings unchanged; raises ValueError for values that can't be."""
-        positive = ("height", "width", "batch", "steps", "learning_rate", "clip")
-        for name in (*positive, "validate_every", "validate_pairs", "log_every"):
+        positive = ("height", "width", "batch", "steps", "learning_rate", "clip", "epoch")
+        for name in (*positive, "validate_every", "validate_pairs", "log_every", "accumulate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"--{name.replace('_', '-')} must be positive")
         for name in ("workers", "warmup", "seed", "weight_decay", "minutes", "save_minutes"):
@@ -155,6 +192,11 @@ class TrainingSettings:
         if not 0 <= self.ema < 1:
             raise ValueError(f"--ema is a decay from 0 to below 1, not {self.ema}")
         parse_overrides(self.override)
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"--batch {self.batch} can't be split into --accumulate {self.accumulate} equal "
+                "parts; take numbers that divide"
+            )
         return self
 
 
@@ -182,7 +224,9 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
     if step < warmup:
         return rate * (step + 1) / (warmup + 1)
     if settings.schedule == "exponential":
-        return rate * 0.99 ** (step * settings.batch // FLYING_THINGS)
+        return rate * 0.99 ** (step * settings.batch // settings.epoch)
+    if settings.schedule == "constant":
+        return rate
     if settings.schedule == "trapezoid":
         return rate * min(1.0, (settings.steps - step) / (settings.steps / 4))
     gone = (step - warmup) / max(1, settings.steps - warmup)
@@ -216,3 +260,18 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     # No public name yet: a CPU without these instructions emulates bf16, slower than float32.
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, c, bool)() for c in checks)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Compute with `precision` inside a `with` block.
+
+    Raises ValueError for fp16 anywhere but on a GPU: its gradients need scaled losses, and only
+    there is it faster.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError(
+            f"--precision fp16 is for cuda devices, not {device.type}; take bf16 or float32"
+        )
+    reduced = precision == "fp16" or uses_bf16(precision, device)
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, kind, enabled=reduced)

@@ -7,7 +7,7 @@ Letters  B pairs, H W image height and width in pixels
 Tests    tests/test_tasks.py, tests/test_training.py
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,26 +17,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from . import training_data
-from .datasets.generated import GeneratedScenes
-from .datasets.naming import closest
 from .datasets.sample import StereoSample
 from .pictures import Span, colour_disparity, view_picture
 from .recipe import TrainingSettings
 from .stereo.metrics import bad_n, epe
+from .stereo_data import open_training, open_validation, read_mixture, read_roots
 from .tasks import Task
 from .training_data import VALIDATION_SEED
 
 if TYPE_CHECKING:
     from .training_log import TrainingLog
-
-
-def _generated(height: int, width: int, seed: int) -> Dataset[StereoSample]:
-    return GeneratedScenes(height, width, seed=seed)
-
-
-DATA: dict[str, Callable[[int, int, int], Dataset[StereoSample]]] = {"generated": _generated}
-"""name -> function of height, width and seed. The data set takes every index from 0 on; a sample
-depends on the seed and its index alone and is a pair of height x width pixels"""
 
 
 class StereoTask(Task):
@@ -49,22 +39,17 @@ class StereoTask(Task):
 
     def check(self, settings: TrainingSettings) -> None:
         """Raise ValueError for data that isn't known, or can't be combined."""
-        for name in settings.data:
-            if name not in DATA:
-                raise ValueError(f"unknown data {name!r}; {closest(name, DATA)}")
-        if len(settings.data) != 1:
-            given = " ".join(settings.data) or "none"
-            raise ValueError(f"--data takes one name for now, not {given}")
+        read_roots(settings.root, read_mixture(settings.data))
         if settings.seed == VALIDATION_SEED:
             raise ValueError(f"seed {VALIDATION_SEED} is kept for validation; take another one")
 
     def data(self, settings: TrainingSettings) -> Dataset[StereoSample]:
         """Open the pairs to train on."""
-        return DATA[settings.data[0]](settings.height, settings.width, settings.seed)
+        return open_training(settings)
 
     def validation(self, settings: TrainingSettings) -> Dataset[StereoSample]:
-        """Open the pairs to score: of the same kind, never trained on."""
-        return DATA[settings.data[0]](settings.height, settings.width, VALIDATION_SEED)
+        """Open the pairs to score."""
+        return open_validation(settings)
 
     def collate(self, samples: Sequence[StereoSample]) -> StereoSample:
         """Make a batch: every tensor with a leading B, and the list of names."""

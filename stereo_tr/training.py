@@ -6,7 +6,8 @@ A run is a folder: checkpoints (checkpoint.py), log (training_log.py) and, at th
 `weights.safetensors`. The recipe is in recipe.py, the order of the data in training_data.py, what
 is learned in tasks.py, one step in training_run.py. Here is what happens between the steps.
 
-Tests  tests/test_training.py: learns one pair by heart, resumes to the same bits, signals, kills
+Tests  tests/test_training.py: learns one pair by heart, resumes to the same bits, signals
+       tests/test_training_kills.py, tests/test_training_failures.py: what it survives
 """
 
 import sys
@@ -17,14 +18,14 @@ from typing import Any
 
 import torch
 
-from .checkpoint import has_run, load_last, save_checkpoint
+from .checkpoint import LAST, has_run, load_last, remove_leftovers, save_checkpoint
 from .processes import Processes, StopSignal
 from .progress import Progress, progress
 from .recipe import TrainingSettings, uses_bf16
 from .tasks import task_for
-from .training_data import StepBatches, make_loader, read, to_device
+from .training_data import DataError, StepBatches, make_loader, read, to_device
 from .training_log import TrainingLog
-from .training_run import Run, write_weights
+from .training_run import Run, TrainingError, write_weights
 
 WEIGHTS = "weights.safetensors"
 
@@ -36,8 +37,9 @@ def train(settings: TrainingSettings) -> dict[str, Any]:
     stopped the run, or None), "weights" (path, or None)} and the last validation's scores.
 
     Raises ValueError for settings that can't be, FileNotFoundError where there is nothing to
-    resume, TrainingError where a step isn't finite, OSError where the folder can't be written; the
-    last checkpoint is whole in each case.
+    resume, OSError where the folder can't be written, and TrainingError for what ends a run that
+    has begun: a step that isn't finite, a sample that can't be read, a full disk, a helper or
+    another process that died. The last checkpoint, which it names, is whole in each case.
     """
     started = time.monotonic()
     state = None
@@ -60,6 +62,7 @@ def train(settings: TrainingSettings) -> dict[str, Any]:
         log = None
         if processes.first:
             settings.out.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(settings.out)
             log = TrainingLog(settings.out, run.step)
             log.scalars(run.step, {}, **_about(settings, processes))
             if state is not None:
@@ -69,10 +72,16 @@ def train(settings: TrainingSettings) -> dict[str, Any]:
         bar = progress(loaded, total=settings.steps, label="train", initial=run.step)
         loop = _Loop(run, log, bar, started)
         try:
-            scores = loop.go(bar if processes.first else loaded, signals)
-        finally:
-            if log is not None:
-                log.close()
+            try:
+                scores = loop.go(bar if processes.first else loaded, signals)
+            finally:
+                if log is not None:
+                    log.close()
+        except (ValueError, OSError, RuntimeError) as error:
+            reason = _reason(error, processes)
+            if reason is None:
+                raise
+            raise TrainingError(f"{reason}. {loop.where_to_go_on()}") from error
         finished, weights = run.step >= settings.steps, None
         if finished and processes.first:
             weights = settings.out / WEIGHTS
@@ -105,17 +114,28 @@ class _Loop:
         self.save()  # a run killed early can be resumed, too
         scores = self.validate_if_due()
         self.start_clock()
-        for batch in batches:
-            asked = signals.received is not None or time.monotonic() > self.deadline
-            report, stop = run.learn(to_device(batch, run.processes.device), asked)
-            self.note(report)
-            if stop:
-                break
-            scores = self.validate_if_due() or scores
-            if time.monotonic() - self.saved_at > 60 * settings.save_minutes:
-                self.save()
+        try:
+            for batch in batches:
+                asked = signals.received is not None or time.monotonic() > self.deadline
+                report, stop = run.learn(to_device(batch, run.processes.device), asked)
+                self.note(report)
+                if stop:
+                    break
+                scores = self.validate_if_due() or scores
+                if time.monotonic() - self.saved_at > 60 * settings.save_minutes:
+                    self.save()
+        except DataError:
+            self.save()  # the steps before the broken sample aren't lost
+            raise
         self.save()
         return scores
+
+    def where_to_go_on(self) -> str:
+        """Say what the last checkpoint is, for a run that ends early."""
+        if self.saved[0] < 0:
+            return "No checkpoint was written yet"
+        last, step = self.settings.out / LAST, self.saved[0]
+        return f"The last checkpoint is {last}, after step {step}; --resume goes on from it"
 
     def start_clock(self) -> None:
         """Begin a new stretch of steps to average over."""
@@ -165,9 +185,28 @@ class _Loop:
         """Write the last checkpoint, unless it is written already."""
         run = self.run
         self.saved_at = time.monotonic()
-        if run.processes.first and self.saved != (run.step, run.validated):
-            save_checkpoint(self.settings.out, run.state())
+        if self.saved != (run.step, run.validated):
+            if run.processes.first:
+                save_checkpoint(self.settings.out, run.state())
             self.saved = (run.step, run.validated)
+
+
+def _reason(error: Exception, processes: Processes) -> str | None:
+    """Say what ended the run; None for what looks like a mistake of ours and needs its traceback.
+
+    torch tells the death of a helper, and of another process, by the text of a RuntimeError only.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"the device's memory is full; take less --batch, or more --accumulate ({text})"
+    if not isinstance(error, RuntimeError):
+        return text
+    if "DataLoader worker" in text:
+        return f"a helper that loads the data died; is memory short? ({text.rstrip('. ')})"
+    lost = ("gloo", "NCCL", "Connection", "connection", "Broken pipe", "Timed out", "timed out")
+    if processes.count > 1 and any(sign in text for sign in lost):
+        return f"process {processes.rank} has lost another process of this run ({text})"
+    return None
 
 
 def _about(settings: TrainingSettings, processes: Processes) -> dict[str, Any]:

@@ -9,8 +9,9 @@ Tests  tests/test_training.py
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from multiprocessing import resource_tracker
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -52,15 +53,43 @@ def make_loader(
 ) -> DataLoader[Batch]:
     """Load the batches in their order, with helpers that work ahead of the training."""
     return DataLoader(
-        dataset,
+        _Careful(dataset),
         batch_sampler=batches,
         num_workers=workers,
         # A forked helper would hang on the threads that OpenCV and torch have started here.
         multiprocessing_context="spawn" if workers else None,
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
-        collate_fn=collate,
+        collate_fn=partial(_collate_readable, collate),
     )
+
+
+class DataError(ValueError):
+    """A sample that can't be read; the message names it and says why."""
+
+
+class _Unreadable(NamedTuple):
+    """What stands for such a sample, or its batch, on the way from the helper that met it."""
+
+    reason: str
+
+
+class _Careful(Dataset[Any]):
+    """A data set whose broken files arrive as one sentence, not as a helper's traceback."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except (ValueError, OSError, MemoryError) as error:
+            return _Unreadable(f"sample {index} of the run can't be read: {error}")
+
+
+def _collate_readable(collate: Callable[[Sequence[Any]], Any], samples: Sequence[Any]) -> Any:
+    broken = [sample for sample in samples if isinstance(sample, _Unreadable)]
+    return broken[0] if broken else collate(samples)
 
 
 def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
@@ -68,6 +97,7 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
 
     SIGINT and SIGTERM reach the whole process group, but the training process needs its helpers to
     finish a step. They are started with both blocked, and end when it ends, also after SIGKILL.
+    Raises DataError for a sample that can't be read.
     """
     if loader.num_workers:
         resource_tracker.ensure_running()  # its first start would unblock the signals
@@ -76,7 +106,10 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
         batches = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    yield from batches
+    for batch in batches:
+        if isinstance(batch, _Unreadable):
+            raise DataError(batch.reason)
+        yield batch
 
 
 def _start_worker(_: int) -> None:
@@ -104,6 +137,6 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return type(batch)(*map(move, batch))
 
 
-def pick(batch: Batch, index: int) -> Batch:
-    """Return the batch of one that holds sample `index` of a batch."""
-    return type(batch)(*(value[index : index + 1] for value in batch))
+def pick(batch: Batch, first: int, count: int = 1) -> Batch:
+    """Return the batch of `count` samples of a batch, from sample `first` on."""
+    return type(batch)(*(value[first : first + count] for value in batch))

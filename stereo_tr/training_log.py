@@ -11,6 +11,7 @@ Tests    tests/test_training.py
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,12 @@ class TrainingLog:
         """Write the numbers after `step` steps; what is in `also` goes into the file only."""
         record = {"step": step, **values, **also}
         rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in record.items()}
-        self._file.write(json.dumps(rounded) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(rounded) + "\n")
+            self._file.flush()
+        except OSError as error:
+            path = self._file.name
+            raise type(error)(f"cannot write {path}: {error.strerror}") from error
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
@@ -63,7 +68,8 @@ class TrainingLog:
 
     def close(self) -> None:
         """Write what is still held back."""
-        self._file.close()
+        with suppress(OSError):  # every line was flushed; a line that failed was told of then
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

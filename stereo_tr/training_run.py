@@ -8,7 +8,8 @@ over samples of something computed for each sample.
 Tests  tests/test_training.py: two processes equal one, infinity names its step and its sample
 """
 
-from functools import cached_property
+from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +18,32 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import Dataset
 
 from . import pretrained
 from .checkpoint import load_checkpoint
 from .datasets.files import write_bytes
 from .processes import Processes, seed_step
-from .recipe import TrainingSettings, learning_rate, make_optimizer, parse_overrides, uses_bf16
+from .recipe import TrainingSettings, autocast, learning_rate, make_optimizer, parse_overrides
+from .recomputing import recompute_blocks
 from .tasks import Task
 from .training_data import pick, to_device
 from .training_log import TrainingLog
 
 
 class TrainingError(ValueError):
-    """A step whose loss or gradient isn't finite; the message names the step and the samples."""
+    """A run that can't go on; the message says why, and from which checkpoint it can later."""
 
 
 class TrainingStep(nn.Module):
     """A model and its losses as one module, so that one forward pass is what gets distributed."""
 
-    def __init__(self, model: nn.Module, device: torch.device, bf16: bool) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
         super().__init__()
-        self.model = model
-        self._autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": bf16}
+        self.model, self.device, self.precision = model, device, precision
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """Return the model's weighted losses for a batch; the total is their sum."""
-        with torch.autocast(**self._autocast):
+        with autocast(self.precision, self.device):
             return self.model.training_losses(batch)
 
 
@@ -59,19 +59,30 @@ class Run:
     ) -> None:
         """Start a run, or go on from the `state` that `Run.state` returned."""
         self.settings, self.task, self.processes = settings, task, processes
+        autocast(settings.precision, processes.device)  # says now what can't be
+        share = settings.batch // processes.count
+        if share % settings.accumulate:
+            raise ValueError(
+                f"a process's {share} {task.unit} a step can't be split into --accumulate "
+                f"{settings.accumulate} equal parts"
+            )
         torch.manual_seed(settings.seed)
         self.model = _create(settings.stored_form()).to(processes.device).train()
         if settings.weights and state is None:
             pretrained.load_weights(self.model, settings.weights)
         self.average = _average(self.model, settings.ema)
         self.optimizer = make_optimizer(settings, self.model)
+        fp16 = settings.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=fp16)
+        self.validation = task.validation(settings)
         self.step = 0
         self.validated = -1
         self.best: float | None = None
         if state is not None:
             self._restore(state)
-        bf16 = uses_bf16(settings.precision, processes.device)
-        self.single = TrainingStep(self.model, processes.device, bf16)
+        if settings.checkpointing:
+            recompute_blocks(self.model)
+        self.single = TrainingStep(self.model, processes.device, settings.precision)
         self.parallel: nn.Module = self.single
         if settings.compile:
             self.parallel = torch.compile(self.parallel)
@@ -88,6 +99,7 @@ class Run:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -95,11 +107,8 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-    @cached_property
-    def validation(self) -> Dataset[Any]:
-        """What a validation scores; opened once."""
-        return self.task.validation(self.settings)
+        if self.scaler.is_enabled() and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
 
     def learn(self, batch: Any, stop: bool) -> tuple[dict[str, float], bool]:
         """Take one step with this process's share of the pairs.
@@ -113,20 +122,38 @@ class Run:
             group["lr"] = rate * group["scale"]
         seed_step(self.settings.seed, self.step, self.processes.rank)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.parallel(batch)
-        total = torch.stack(list(losses.values())).sum()
-        total.backward()
+        losses, total = self._gradients(batch)
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        values = torch.stack([*losses.values(), total, total.new_tensor(stop)]).detach().double()
+        values = torch.stack([*losses.values(), total, total.new_tensor(stop)]).double()
         *means, mean_total, stops = (self.processes.total(values) / self.processes.count).tolist()
         report = dict(zip(losses, means, strict=True)) | {"total": mean_total, "norm": norm.item()}
         # The norm is that of the averaged gradient: every process sees the same numbers here.
-        if not all(map(torch.isfinite, torch.tensor([mean_total, report["norm"]]))):
+        # A gradient beyond half precision is no error as long as the scale of the loss can fall.
+        overflow = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if not (isfinite(mean_total) and (isfinite(report["norm"]) or overflow)):
             raise TrainingError(self._blame(batch, report))
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # takes no step where the gradient overflowed
+        self.scaler.update()
         self.average.update_parameters(self.model)
         self.step += 1
         return report, stops > 0
+
+    def _gradients(self, batch: Any) -> tuple[dict[str, Tensor], Tensor]:
+        """Compute the gradient of this process's samples, part by part; return losses and total."""
+        parts = self.settings.accumulate
+        share = len(batch.name) // parts
+        sums: dict[str, Tensor] = {}
+        for part in range(parts):
+            # The gradients travel between the processes once, with the last part.
+            last = part + 1 == parts or self.processes.count == 1
+            with nullcontext() if last else self.parallel.no_sync():
+                losses = self.parallel(pick(batch, part * share, share))
+                total = torch.stack(list(losses.values())).sum()
+                self.scaler.scale(total / parts).backward()
+            for name, loss in (losses | {"total": total}).items():
+                sums[name] = sums.get(name, 0) + loss.detach() / parts
+        return sums, sums.pop("total")
 
     def _blame(self, batch: Any, report: dict[str, float]) -> str:
         """Find the samples that spoil the step one by one, save them, and word the error."""
@@ -154,7 +181,7 @@ class Run:
         return (
             f"step {self.step}: the loss ({report['total']:g}) or the gradient's norm "
             f"({report['norm']:g}) isn't finite; sample {', '.join(names)}, saved as "
-            f"{', '.join(files)} in {self.settings.out}. The last checkpoint is from before it"
+            f"{', '.join(files)} in {self.settings.out}"
         )
 
     @torch.no_grad()
@@ -167,8 +194,7 @@ class Run:
         # whose length only the task knows.
         mine = list(range(self.processes.rank, count, self.processes.count))
         sums: Tensor | None = None
-        bf16 = uses_bf16(self.settings.precision, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with autocast(self.settings.precision, device):
             for index in mine or [0]:
                 batch = to_device(task.collate([samples[index]]), device)
                 tally = task.tally(model, batch)

@@ -4,15 +4,19 @@ The command is `stereo-tr train` after both are registered; it runs in processes
 it can be multiplied.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from stereo_tr import pretrained, stereo_training
+import stereo_tr
+from stereo_tr import pretrained, stereo_data
 from stereo_tr.datasets.sample import StereoSample
 from stereo_tr.stereo.output import StereoOutput
 
@@ -90,11 +94,20 @@ def create(name: str, **overrides: float) -> nn.Module:
 def register(patch: pytest.MonkeyPatch) -> None:
     """Let the command find both, and nothing happen until a test says what."""
     patch.setattr(pretrained, "create_model", create)
-    patch.setitem(stereo_training.DATA, "tiny", TinyPairs)
+    patch.setitem(stereo_data.DATA, "tiny", TinyPairs)
     patch.setattr(TinyPairs, "happen", {})
     patch.setattr(TinyPairs, "bad", -1)
     # Curves and pictures have a test of their own; importing them takes seconds.
     patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+
+def environment() -> dict[str, str]:
+    """For processes that run this file: the package under test, installed or not, and one thread.
+
+    Start them elsewhere than in a checkout, which is no installed package.
+    """
+    paths = [Path(stereo_tr.__file__).parent.parent, Path(__file__).parent.parent]
+    return os.environ | {"PYTHONPATH": ":".join(map(str, paths)), "OMP_NUM_THREADS": "1"}
 
 
 if __name__ == "__main__":
@@ -102,4 +115,7 @@ if __name__ == "__main__":
 
     with pytest.MonkeyPatch.context() as patch:
         register(patch)
+        if index := os.environ.get("STEREO_TR_DIES_AT"):
+            # The process that reads this pair is killed.
+            TinyPairs.happen = {int(index): lambda: os.kill(os.getpid(), signal.SIGKILL)}
         train.main(sys.argv[1:])

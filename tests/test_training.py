@@ -17,20 +17,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-import stereo_tr
 from stereo_tr import (
     checkpoint,
     pretrained,
     processes,
     recipe,
-    stereo_training,
+    stereo_data,
     training_data,
     training_run,
 )
 from stereo_tr.recipe import TrainingSettings
 from stereo_tr.training import train
 from stereo_tr.training_run import TrainingError
-from tests.stand_in import TinyModel, TinyPairs, register
+from tests.stand_in import TinyModel, TinyPairs, environment, register
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +99,7 @@ def test_a_model_learns_one_pair_by_heart(tmp_path, monkeypatch):
         def __getitem__(self, index: int):
             return super().__getitem__(7)
 
-    monkeypatch.setitem(stereo_training.DATA, "tiny", OnePair)
+    monkeypatch.setitem(stereo_data.DATA, "tiny", OnePair)
     result = train(
         settings(
             tmp_path,
@@ -184,15 +183,13 @@ def test_two_processes_equal_one(tmp_path):
     command = f"""--out {tmp_path / "two"} --model tiny --data tiny --height 6 --width 11 --batch 6
         --steps 9 --warmup 2 --validate-every 4 --validate-pairs 5 --workers 0 --log-every 1
         --override noise=0"""
-    # The package under test, installed or not, is the one that the processes import.
-    paths = [Path(stereo_tr.__file__).parent.parent, Path(__file__).parent.parent]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     subprocess.run(
         [*launch, "-m", "tests.stand_in", *command.split()],
         check=True,
         timeout=600,  # ends a hang; three processes import torch, on whatever else is going on
-        cwd=tmp_path,  # Python looks there first, and a checkout is no installed package
-        env=os.environ | {"PYTHONPATH": ":".join(map(str, paths)), "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,  # Python looks there first
+        env=environment(),
     )
     for name in ("train/disparity", "train/occlusion", "train/norm", "validation/epe"):
         one, two = lines(tmp_path / "one", name), lines(tmp_path / "two", name)
@@ -326,6 +323,7 @@ def rates(**changes: Any) -> list[float]:
 
 
 def test_schedules():
+    assert set(rates(steps=50, warmup=0, schedule="constant")) == {0.5}
     cosine = rates(steps=102, warmup=2, schedule="cosine")
     assert cosine[:3] == pytest.approx([0.5 / 3, 1 / 3, 0.5])
     assert cosine[52] == pytest.approx(0.25)
@@ -336,9 +334,11 @@ def test_schedules():
     assert trapezoid[:76] == rates(steps=200, warmup=0, schedule="trapezoid")[:76]
     epochs = rates(steps=3, warmup=0, schedule="exponential", batch=22_389)
     assert epochs == pytest.approx([0.5, 0.5, 0.495])
+    epochs = rates(steps=4, warmup=0, schedule="exponential", batch=2, epoch=3)
+    assert epochs == pytest.approx([0.5, 0.5, 0.495, 0.5 * 0.99**2])
 
 
-def test_the_published_recipe():
+def test_the_published_recipes():
     chosen = TrainingSettings(Path("unused"), preset="published", batch=5).filled()
     assert (chosen.model, chosen.learning_rate, chosen.clip) == ("cstr", 1e-4, 0.1)
     assert chosen.batch == 5
@@ -346,6 +346,25 @@ def test_the_published_recipe():
     sizes = {g["scale"]: sum(p.numel() for p in g["params"]) for g in optimizer.param_groups}
     assert sizes == {1.0: 4 * 6 * 9 + 4 + 4 + 4, 2.0: 4 + 1}
     assert {g["weight_decay"] for g in optimizer.param_groups} == {1e-4}
+    epochs = {"cstr": (25, 22_390), "sttr": (15, 22_390), "kitti": (400, 160 + 160)}
+    for preset, (count, pairs) in epochs.items():
+        chosen = TrainingSettings(Path("unused"), preset=preset).filled()
+        assert (chosen.steps * chosen.batch, chosen.epoch) == (count * pairs, pairs)
+        # The rate falls in fine-tuning alone (facts/stereo.md: not with --pre_train).
+        last = recipe.learning_rate(chosen, chosen.steps - 1)
+        assert last == pytest.approx(1e-4 * 0.99**399 if preset == "kitti" else 1e-4)
+
+
+def test_parts_of_a_step_equal_the_whole(tmp_path):
+    """Six pairs at once and as three times two: the same but for rounding."""
+    for parts in (1, 3):
+        train(settings(tmp_path / str(parts), batch=6, accumulate=parts, override=("noise=0",)))
+    for name in ("train/disparity", "train/total", "train/norm", "validation/epe"):
+        one, three = (torch.tensor(lines(tmp_path / n, name)) for n in ("1", "3"))
+        torch.testing.assert_close(one, three, rtol=2e-5, atol=0.0)
+    one, three = final(tmp_path / "1"), final(tmp_path / "3")
+    for name in [name for name in one if name.startswith(("/model/", "/average/"))]:
+        torch.testing.assert_close(one[name], three[name], rtol=1e-4, atol=1e-6)
 
 
 def test_overrides():
@@ -403,13 +422,16 @@ def test_steps_and_rate_may_change_on_resuming(tmp_path):
     ("changes", "message"),
     [
         ({"data": ("tinny",)}, "unknown data 'tinny'; did you mean tiny"),
-        ({"data": ("tiny", "tiny")}, "one name for now"),
+        ({"data": ("tiny", "tiny")}, "--data names tiny twice; give it one weight, as in tiny:2"),
+        ({"batch": 4, "accumulate": 3}, "--batch 4 can't be split into --accumulate 3 equal parts"),
+        ({"precision": "fp16"}, "--precision fp16 is for cuda devices, not cpu; take bf16"),
+        ({"checkpointing": True}, "--checkpointing: this model has no blocks"),
         ({"batch": 0}, "--batch must be positive"),
         ({"ema": 1.0}, "--ema is a decay"),
         ({"minutes": -1.0}, "--minutes can't be negative"),
         ({"device": "nowhere"}, "device 'nowhere' can't be used; this machine has cpu"),
         ({"model": "huge"}, "unknown model 'huge'"),
-        ({"model": "moat_2"}, "moat_2 is no stereo model; stereo models: cstr, cstr_small, sttr"),
+        ({"model": "moat_2"}, "moat_2 learns from a folder of images: stereo-tr classify"),
         ({"resume": True}, r"holds no checkpoint \(last.pt\) to go on from"),
     ],
 )
