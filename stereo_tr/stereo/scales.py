@@ -46,6 +46,12 @@ class Maps(NamedTuple):
     confidence: Float[Tensor, "B H W"]
 
 
+def fine_factor(scales: Scales, height: int, width: int) -> float:
+    """Return by how much a pair of that size is enlarged for the first, finer answer."""
+    factor = (scales.least_pixels / (height * width)) ** 0.5
+    return factor if factor >= LEAST_ENLARGEMENT else 1.0
+
+
 def match_at_scales(
     model: nn.Module,
     left: Float[Tensor, "B 3 H W"],
@@ -53,9 +59,7 @@ def match_at_scales(
     scales: Scales,
 ) -> Maps:
     """Match two views, RGB in [0, 1], as `scales` says; maps have the size of the views."""
-    height, width = left.shape[-2:]
-    factor = (scales.least_pixels / (height * width)) ** 0.5
-    factor = factor if factor >= LEAST_ENLARGEMENT else 1.0
+    factor = fine_factor(scales, *left.shape[-2:])
     fine = _match_at(model, left, right, factor)
     if scales.coarse is None:
         return fine
