@@ -25,6 +25,7 @@ from .middlebury import (
     MiddleburyV3,
 )
 from .naming import closest
+from .packed import PackedPairs
 from .scared import Scared
 from .sceneflow import Driving, FlyingThings3D, FlyingThings3DSubset, Monkaa, SceneFlow
 from .sintel import Sintel
@@ -83,6 +84,7 @@ DATASETS: dict[str, Callable[..., IndexedPairs]] = {
     "scared": Scared,
     "scared_test": partial(Scared, split="test"),
     "folder": Folder,
+    "packed": PackedPairs,
 }
 
 
