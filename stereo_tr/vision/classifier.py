@@ -19,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..datasets.image_folder import LabelledImage
+
 STRIDES = (4, 8, 16, 32)
 """image pixels between neighbouring places of a pyramid's maps"""
 
@@ -77,6 +79,10 @@ class Classifier(nn.Module, ABC):
         Raises ValueError for another number of channels than `in_channels`.
         """
         return self.head(self.embedding(x))
+
+    def training_losses(self, batch: LabelledImage) -> dict[str, Tensor]:
+        """Cross-entropy of a batch's labels, by name: what the training loop calls."""
+        return {"cross_entropy": F.cross_entropy(self(batch.image), batch.label)}
 
     @abstractmethod
     def embedding(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2"]:

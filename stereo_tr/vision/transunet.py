@@ -29,6 +29,7 @@ from ..attention import (
     Residual,
     resize_map,
 )
+from ..datasets.image_folder import LabelledImage
 from .classifier import STRIDES, Classifier, initialise, pyramid_of_one, rising
 from .translation import PROJECTIONS, as_map, renamed
 
@@ -286,6 +287,10 @@ class TransUNet(Classifier):
         Raises ValueError for another number of channels than `in_channels`, or 1 for 3.
         """
         return self.head(self.embedding(x))
+
+    def training_losses(self, batch: LabelledImage) -> dict[str, Tensor]:
+        """Cross-entropy and Dice of a batch whose labels are maps, by name."""
+        return {"segmentation": segmentation_loss(self(batch.image), batch.label)}
 
     def features(self, x: Float[Tensor, "B C H W"]) -> dict[int, Float[Tensor, "B _ _ _"]]:
         """See Classifier.features: of the trunk and of the transformer, before the decoder."""
