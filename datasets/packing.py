@@ -168,14 +168,15 @@ class Packer:
 
     def _begin(self) -> None:
         """Write who the file belongs to, or see whether it is the one that is to go on."""
-        text = self._read(IDENTITY, RESERVED - IDENTITY).rstrip(b"\0")
-        if not text:  # new, or killed before anything was written
+        if self.partial.stat().st_size <= RESERVED:  # new, or killed before the first record
             text = json.dumps(self.about).encode()
             if len(text) > RESERVED - IDENTITY:
                 raise ValueError(f"{len(text)} bytes about the data set are too many")
             with _named(self.partial):
+                self._file.truncate(0)
                 self._file.truncate(RESERVED)
                 self._write(IDENTITY, text)
+        text = self._read(IDENTITY, RESERVED - IDENTITY).rstrip(b"\0")
         try:
             before = json.loads(text)
             same = all(before[key] == self.about[key] for key in ("format", "data", "names"))
@@ -255,4 +256,6 @@ def _opened(path: Path) -> FileIO:
     except BlockingIOError as error:
         file.close()
         raise BlockingIOError(f"{path} is being written by another process") from error
+    except OSError:
+        pass  # a file system that knows no locks
     return file

@@ -116,7 +116,7 @@ def pack(settings: Pack) -> Packed:
 def _write(settings: Pack, source: "IndexedPairs") -> int:
     """Pack what an earlier run hasn't; returns how many pairs that were."""
     from stereo_tr.datasets.packed import h5py_module
-    from stereo_tr.datasets.packing import Encoded, Packer
+    from stereo_tr.datasets.packing import RESERVED, Encoded, Packer
     from stereo_tr.progress import progress
 
     h5py_module()  # before hours of work, not after
@@ -129,7 +129,7 @@ def _write(settings: Pack, source: "IndexedPairs") -> int:
     }
     names = [entry.name for entry in source.entries]
     with Packer(settings.out, about, names) as packer:
-        if packer.partial.stat().st_size > 2**16:  # an earlier run's records
+        if packer.partial.stat().st_size > RESERVED:  # an earlier run's records
             for _ in progress(packer.resume(), total=len(names), label="checking what is there"):
                 pass
         before = packer.done

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from stereo_tr.datasets.files import read_image
 from stereo_tr.datasets.folder import Folder
 from stereo_tr.datasets.packed import PackedPairs
-from stereo_tr.datasets.packing import MARK, PREFIX, RESERVED, Packer
+from stereo_tr.datasets.packing import IDENTITY, MARK, PREFIX, RESERVED, Packer
 from stereo_tr.datasets.records import encode, identical
 from stereo_tr.datasets.registry import open_dataset
 
@@ -81,7 +81,16 @@ def test_it_goes_on_from_whatever_a_kill_has_left(source, tmp_path):
     (tmp_path / "x.h5").rename(whole)
     expected = whole.read_bytes()
     cuts = np.random.default_rng(0).integers(RESERVED, len(left), 25)
-    for cut in (0, RESERVED, RESERVED + 5, len(left) - 1, len(left), *cuts.tolist()):
+    for cut in (
+        0,
+        IDENTITY,
+        IDENTITY + 9,
+        RESERVED,
+        RESERVED + 5,
+        len(left) - 1,
+        len(left),
+        *cuts.tolist(),
+    ):
         partial.write_bytes(left[:cut])
         write(source, tmp_path / "x.h5")
         assert (tmp_path / "x.h5").read_bytes() == expected

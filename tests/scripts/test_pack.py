@@ -90,7 +90,7 @@ def test_workers_make_the_same_file(tmp_path):
 
 
 def test_killed_twenty_times_it_ends_with_the_same_file(tmp_path):
-    write_pairs(tmp_path / "raw", 40)
+    write_pairs(tmp_path / "raw", 24)
     command = [sys.executable, "-c", KILLS, str(tmp_path / "raw"), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
