@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional
 
@@ -54,11 +54,16 @@ class Estimate:
     example: bool = False
     """run on a generated pair, and compare with its truth"""
     weights: Annotated[str | None, NO_DEFAULT] = None
-    """weights: a file or a packaged name (default: the packaged ones)"""
+    """weights: a file, also an .onnx one of stereo-tr export, or a packaged name (default: the
+    packaged ones)"""
     model: Annotated[str | None, NO_DEFAULT] = None
     """the model's name, where the weights don't tell"""
     device: str = "cpu"
     """where to compute: cpu, cuda, cuda:1, mps ..."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """of products and convolutions; fp16 on CUDA only"""
+    max_memory: Annotated[str | None, NO_DEFAULT] = None
+    """what may be taken, like 2GB; the result is the same"""
     depth: bool = False
     """also write depth in metres, NAME_depth.pfm (inf = no depth)"""
     ply: bool = False
@@ -87,7 +92,10 @@ def estimate(settings: Estimate) -> list[Path]:
     suffixes = results.suffixes(settings.depth, settings.ply)
     pairs = [] if settings.example else _pairs(settings, calibration, suffixes)
     with Processes(settings.device) as processes:
-        matcher = StereoMatcher.from_pretrained(settings.weights, settings.model, processes.device)
+        matcher = StereoMatcher.from_pretrained(
+            *(settings.weights, settings.model, processes.device),
+            *(settings.precision, settings.max_memory),
+        )
         writable_folder(settings.out)
         truth = None
         if settings.example and processes.first:

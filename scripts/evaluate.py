@@ -72,6 +72,8 @@ class Evaluate:
     """where the model runs: cpu, cuda, ..."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """of products and convolutions; fp16 on CUDA only"""
+    max_memory: str | None = None
+    """what may be taken, like 2GB; the result is the same"""
     peer: Literal["sgbm"] | None = None
     """sgbm: score OpenCV's StereoSGBM in the same run, in both modes, holes filled"""
     one_scale: bool = False
@@ -232,6 +234,7 @@ def _methods(settings: Evaluate, device: torch.device) -> dict[str, Method]:
             model=settings.model,
             device=device,
             precision=settings.precision,
+            max_memory=settings.max_memory,
         )
         if settings.one_scale:
             matcher.scales = Scales()

@@ -1,9 +1,17 @@
 """Where to compute: a device by name, checked before anything takes time.
 
-Tests  tests/test_matcher.py, tests/test_training.py: devices that aren't there
+Tests  tests/test_matcher.py, tests/test_training.py: devices that aren't there;
+       tests/test_precision.py: what stays in float32
 """
 
+from typing import Literal, get_args
+
 import torch
+
+Precision = Literal["float32", "bf16", "fp16"]
+"""of matrix products and convolutions"""
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def usable_device(name: str | torch.device) -> torch.device:
@@ -22,3 +30,17 @@ def usable_device(name: str | torch.device) -> torch.device:
             f"device {str(name)!r} can't be used; this machine has {', '.join(here)}"
         ) from error
     return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which matrix products and convolutions take `precision`.
+
+    Models keep float32 inside it where they need it. Raises ValueError for an unknown precision,
+    and for fp16 anywhere but on CUDA, where nothing computes it faster.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision {precision!r}; allowed are {', '.join(get_args(Precision))}")
+    if precision == "fp16" and device.type != "cuda":
+        raise ValueError(f"fp16 is for CUDA, not for {device.type}; take bf16 or float32")
+    lower = _TYPES.get(precision)
+    return torch.autocast(device.type, dtype=lower, enabled=lower is not None)

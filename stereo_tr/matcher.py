@@ -17,8 +17,11 @@ import torch
 from jaxtyping import Float, Float32, Shaped
 from torch import Tensor, nn
 
+from .attention.memory import working_memory
 from .datasets.files import read_image
-from .devices import usable_device
+from .devices import autocast, usable_device
+from .exported import ExportedStereo, is_exported
+from .memory_need import in_bytes, working_size
 from .pretrained import (
     create_model,
     load_weights,
@@ -57,14 +60,24 @@ class StereoMatcher:
         model: nn.Module,
         device: str | torch.device = "cpu",
         scales: Scales | None = None,
+        precision: str = "float32",
+        max_memory: str | int | None = None,
     ) -> None:
         """Take `model` (it goes to `device`, and into eval mode).
 
         `scales` says at which sizes the model sees a pair; by default what the model itself says is
-        best for it, `Scales()` for the pair as it is, once. Raises ValueError where `device` can't
-        be used.
+        best for it, `Scales()` for the pair as it is, once. `precision` is that of large products
+        and convolutions: "float32", "bf16" or (on CUDA) "fp16"; positions, optimal transport and
+        the disparity itself stay in float32. `max_memory` ("2GB", or bytes) is what the process (on
+        a GPU: its tensors) may take; it never changes a result. Raises ValueError where `device` or
+        `precision` can't be used.
         """
         self.device = usable_device(device)
+        autocast(self.device, precision)  # told now, not with the first pair
+        self.precision = precision
+        self.max_memory = None if max_memory is None else in_bytes(max_memory)
+        if isinstance(model, ExportedStereo) and precision != "float32":
+            raise ValueError(f"{model.path} computes in float32, not in {precision}, as exported")
         self.model = model.to(self.device).eval()
         self.scales = scales or getattr(model, "scales", Scales())
 
@@ -74,24 +87,33 @@ class StereoMatcher:
         weights: str | Path | None = None,
         model: str | None = None,
         device: str | torch.device = "cpu",
+        precision: str = "float32",
+        max_memory: str | int | None = None,
     ) -> "StereoMatcher":
         """A matcher with trained weights; by default the packaged ones of `cstr_small`.
 
-        `weights` is a file or a packaged name. `model` names the model where the file doesn't (a
-        published checkpoint); alone it asks for that model's packaged weights. Raises ValueError
-        for an unknown name, a model of one picture or weights of another model, FileNotFoundError
-        for a missing file.
+        `weights` is a file or a packaged name; an `.onnx` file of `stereo-tr export` is the model
+        as well. `model` names the model where the file doesn't (a published checkpoint); alone it
+        asks for that model's packaged weights. `precision` and `max_memory`: see the constructor.
+        Raises ValueError for an unknown name, a model of one picture or weights of another model,
+        FileNotFoundError for a missing file.
         """
         device = usable_device(device)  # before weights are read for nothing
+        autocast(device, precision)
+        if weights is not None and is_exported(weights):
+            if model is not None:
+                raise ValueError(f"{weights} is a whole model; leave out {model}")
+            return cls(ExportedStereo(weights, device), device, None, precision, max_memory)
         if model is not None:
             require_stereo(model)
         if weights is None:
             weights = packaged_weights(model or DEFAULT_MODEL)
         if model is None:
-            return cls(model_from_weights(weights, stereo=True), device)
+            network = model_from_weights(weights, stereo=True)
+            return cls(network, device, None, precision, max_memory)
         network = create_model(model)
         load_weights(network, weights)
-        return cls(network, device)
+        return cls(network, device, None, precision, max_memory)
 
     def __call__(
         self, left: str | Path | np.ndarray, right: str | Path | np.ndarray
@@ -113,13 +135,19 @@ class StereoMatcher:
                 SwappedViewsWarning,
                 stacklevel=2,
             )
+        size = views[0].shape[1:]
+        working = working_size(self.model, self.scales, *size, self.max_memory, self.device)
         try:
-            with torch.inference_mode():
+            with (
+                torch.inference_mode(),
+                autocast(self.device, self.precision),
+                working_memory(working),
+            ):
                 given = (view[None].to(self.device) for view in views)
                 maps = match_at_scales(self.model, *given, self.scales)
         except RuntimeError as error:  # how torch says it, on every device
             if "out of memory" in str(error) or "can't allocate memory" in str(error):
-                height, width = views[0].shape[1:]
+                height, width = size
                 raise MemoryError(
                     f"{_name(left, 'left')}: {width}x{height} px don't fit into the memory "
                     f"of {self.device}; use a smaller image or another device"

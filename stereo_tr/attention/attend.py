@@ -119,7 +119,7 @@ def unskew(weights: Float[Tensor, "*B T S"]) -> Float[Tensor, "*B T R"]:
 def rotate(x: Float[Tensor, "*B N D"], angles: Float[Tensor, "M half"]) -> Float[Tensor, "*B N D"]:
     """Turn the channel pair (c, c + D/2) of token n by angles[n, c] radians; D is even, M >= N."""
     places = x.shape[-2]
-    # Not cut where nothing is left over: ONNX's exporter would cut at the example's length for ever.
+    # Not cut where nothing is over: ONNX's exporter would cut at the example's length for ever.
     turn = angles if angles.shape[0] == places else angles[:places]
     cosine, sine = turn.cos().repeat(1, 2), torch.cat((-turn.sin(), turn.sin()), dim=-1)
     partner = x.roll(x.shape[-1] // 2, dims=-1)

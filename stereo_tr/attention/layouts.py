@@ -213,7 +213,7 @@ class Windows(Layout):
             return None
 
         def part(size: int, padding: int, shift: int) -> Tensor:
-            place = torch.arange(size + padding, device=device).roll(-shift)
+            place = torch.arange(size + padding, device=device).roll(-shift, 0)
             wrapped = torch.arange(size + padding, device=device) >= size + padding - shift
             return wrapped.long() + 2 * (place >= size).long()
 

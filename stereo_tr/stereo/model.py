@@ -134,13 +134,17 @@ class ContextStereoTransformer(nn.Module):
         )
 
     def match(self, tokens: Float[Tensor, "views h w C"]) -> Float[Tensor, "B h w+1 w+1"]:
-        """Optimal transport from left to right tokens of each row; disparities are >= 0."""
-        left, right = self.to_descriptor(tokens).chunk(2)
-        scores = left @ right.transpose(-1, -2)
-        scores = scores * self.temperature.exp() * left.shape[-1] ** -0.5
-        behind = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
-        scores = scores.masked_fill(behind, -torch.inf)
-        return optimal_transport(scores, self.dustbin, self.sinkhorn_iterations)
+        """Optimal transport from left to right tokens of each row; disparities are >= 0.
+
+        In float32 whatever the layers before compute in: its exponentials would blow rounding up.
+        """
+        left, right = self.to_descriptor(tokens).float().chunk(2)
+        with torch.autocast(tokens.device.type, enabled=False):
+            scores = left @ right.transpose(-1, -2)
+            scores = scores * self.temperature.exp() * left.shape[-1] ** -0.5
+            behind = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
+            scores = scores.masked_fill(behind, -torch.inf)
+            return optimal_transport(scores, self.dustbin, self.sinkhorn_iterations)
 
     def losses(self, output: StereoOutput, sample: StereoSample) -> dict[str, Tensor]:
         """Weighted losses of a batch, whose sum is to be lowered."""

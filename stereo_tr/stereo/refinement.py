@@ -52,7 +52,15 @@ class Propagation(nn.Module):
         `disparity` and the result in tokens, `trust` in [0, 1]: the share a token keeps of its own.
         """
         _, height, width, _ = tokens.shape
-        query, key = self.to_query(tokens), self.to_key(tokens)
+        # Disparities are averaged here: in full precision, whatever the layers around compute in.
+        query, key = self.to_query(tokens).float(), self.to_key(tokens).float()
+        with torch.autocast(tokens.device.type, enabled=False):
+            return self._spread(query, key, disparity, trust, height, width)
+
+    @staticmethod
+    def _spread(
+        query: Tensor, key: Tensor, disparity: Tensor, trust: Tensor, height: int, width: int
+    ) -> Tensor:
         for layout in (Rows(), Columns()):
             preference = (trust + LEAST_TRUST).log()[..., None]
             preference = layout.split(preference)[:, None, :, 0][:, :, None]
@@ -167,10 +175,10 @@ class DetailRefinement(nn.Module):
         )
         relief = start - F.avg_pool2d(start, 5, stride=1, padding=2, count_include_pad=False)
         x = self.blocks(self.inputs(torch.cat((left, hidden, cost, relief.detach()), dim=1)))
-        offsets, gate, occlusion, confidence = self.outputs(x).split(
-            (2 * self.reach + 1, 1, 1, 1), dim=1
+        offsets, gate, occlusion, confidence = (
+            self.outputs(x).float().split((2 * self.reach + 1, 1, 1, 1), dim=1)
         )
-        steps = torch.arange(-self.reach, self.reach + 1, device=x.device, dtype=x.dtype)
+        steps = torch.arange(-self.reach, self.reach + 1, device=x.device, dtype=start.dtype)
         move = ((offsets + cost).softmax(1) * steps[:, None, None]).sum(1, keepdim=True)
         refined = (start + gate.sigmoid() * move).clamp(min=0)
         disparity = upsample(refined * 2, self.to_full(x), 2)[:, 0]
@@ -193,7 +201,8 @@ class DetailRefinement(nn.Module):
         Offsets ascend from -reach to reach, all in half-size pixels; beyond the border the
         outermost column is compared.
         """
-        left, right = self.to_descriptor(left), self.to_descriptor(right)
+        # Places need float32, whatever the layers compute in: bfloat16 counts to 256.
+        left, right = self.to_descriptor(left).float(), self.to_descriptor(right).float()
         _, channels, height, width = left.shape
         steps = torch.arange(-self.reach, self.reach + 1, device=left.device, dtype=left.dtype)
         x = torch.arange(width, device=left.device, dtype=left.dtype)

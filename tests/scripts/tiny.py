@@ -5,6 +5,7 @@ in processes of its own, so that it can be multiplied.
 """
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,18 +52,29 @@ def write_views(folder: Path, left="left.png", right="right.png", height=40, wid
 
 
 def run_in_processes(count: int, arguments: list[str]) -> str:
-    """Run this file as a program in `count` processes; return what they print."""
+    """Run this file in `count` processes, as torchrun does; return what they print."""
     path = os.pathsep.join([str(Path(stereo_tr.__file__).parents[1]), *filter(None, sys.path)])
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(count), "--standalone"]
-    done = subprocess.run(
-        [sys.executable, *launcher, __file__, *arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,  # ends a hang
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    told = {"MASTER_ADDR": "localhost", "MASTER_PORT": f"{port}", "WORLD_SIZE": f"{count}"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, *arguments],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RANK": f"{rank}"}
+            | told,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+    said = ""
+    for process in started:
+        output, error = process.communicate(timeout=600)  # ends a hang
+        assert process.returncode == 0, error
+        said += output
+    return said
 
 
 if __name__ == "__main__":

@@ -178,6 +178,9 @@ class QuarterTokens(nn.Module):
     """Tokens at 1/4 of the image (CSTR, STTR-light): 64 channels of the backbone, 64 new ones."""
 
     growth = 16
+    pixel_bytes = 430
+    """of memory that a pair takes for a pixel, whatever goes in pieces: both images three times,
+    six maps of 128 channels at 1/4 of two views (tokens and both paths)"""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
@@ -220,6 +223,8 @@ class SampledTokens(QuarterTokens):
     """Tokens sampled from a full-resolution map at every third pixel (STTR)."""
 
     growth = 4
+    pixel_bytes = 3300
+    """three maps of 128 channels at full size of two views, and the rest"""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__(norm)

@@ -56,6 +56,7 @@ class PublishedStereo(nn.Module):
         self.register_buffer("std", _channels(0.229, 0.224, 0.225), persistent=False)
         self.backbone = backbone
         self.tokenizer = tokenizer
+        self.pixel_bytes = tokenizer.pixel_bytes
         self.transformer = transformer
         self.dustbin = nn.Parameter(torch.zeros(()))
         self.upsampling = upsampling
@@ -92,16 +93,20 @@ class PublishedStereo(nn.Module):
         rows = self.tokenizer.centres(height).to(left.device)
         columns = self.tokenizer.centres(width).to(left.device)
         token_occluded = None if occluded is None else at_tokens(occluded, rows, columns)
-        found, scores, log_assignment = self.match(*seen, distance, token_occluded)
+        # What is exponentiated, and the disparity itself, in float32 under any autocast.
+        with torch.autocast(left.device.type, enabled=False):
+            seen = (each.float() for each in seen)
+            found, scores, log_assignment = self.match(*seen, distance, token_occluded)
         token_disparity = found.disparity * scale
 
         size = (height, width)
         upsampled = token_disparity
         if self.upsampling is not None:
             upsampled = self.upsampling(token_disparity, tokens)
-        disparity, occlusion = self.adjustment(
-            nearest(upsampled, size), nearest(found.occlusion, size), images[: left.shape[0]]
-        )
+        with torch.autocast(left.device.type, enabled=False):
+            disparity, occlusion = self.adjustment(
+                nearest(upsampled, size), nearest(found.occlusion, size), images[: left.shape[0]]
+            )
         details = PublishedDetails(
             token_disparity, found.occlusion, scores, log_assignment, rows, columns, scale
         )

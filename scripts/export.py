@@ -1,0 +1,216 @@
+"""A model as a graph in a file, for programs that don't have this package.
+
+    stereo-tr export --out cstr_small.onnx
+    stereo-tr export --model sttr --weights sttr.pth.tar --out sttr.onnx
+    stereo-tr export --model resnet50 --weights mine.safetensors --format pt2 --out mine.pt2
+    stereo-tr export --out cstr_small.onnx --time
+
+The graph takes batches of any height and width: stereo models `left` and `right`, RGB in [0, 1],
+[B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W]; vision models
+take `images` and give `scores`. `--check` runs the written file beside the model at two sizes that
+it wasn't recorded for. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
+
+Tests  tests/scripts/test_export.py
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from stereo_tr.scripts.command import NO_DEFAULT, run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from stereo_tr.exporting import Graph
+
+TOLERANCE = 1e-3
+"""largest difference from the model: pixels, probability or score"""
+CHECKED = ((1, 128, 144), (3, 165, 203))
+"""batch, height and width: smaller and larger than the example, multiples and not"""
+TIMED = (1, 256, 320)
+RUNS = 5
+SEED = 0
+"""of the pairs that are checked with"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Settings of one export."""
+
+    model: Annotated[str | None, NO_DEFAULT] = None
+    """name of the model (default: what the weights say, or cstr_small)"""
+    weights: Annotated[str | None, NO_DEFAULT] = None
+    """file of weights or a packaged name (default: the packaged ones; random for other models)"""
+    format: Literal["onnx", "torchscript", "pt2"] = "onnx"
+    """onnx: for onnxruntime and many others; torchscript: torch.jit.load, also in C++; pt2:
+    torch.export.load"""
+    out: Path
+    """file to write: .onnx, .torchscript or .pt2"""
+    check: bool = False
+    """run the file beside the model on generated pairs of two sizes; fail where they differ by more
+    than 0.001 px"""
+    time: bool = False
+    """print how fast the file runs beside the model, with one thread and with all"""
+
+
+def export(settings: Export) -> dict[str, float]:
+    """Write the file; return what was measured: `difference`, `faster 1 thread`, ...
+
+    Raises ValueError for a model that can't be exported, and where a check fails (the file stays).
+    """
+    from stereo_tr.datasets.files import writable_folder
+    from stereo_tr.exporting import FORMATS, graph_of, write_graph
+
+    suffix = FORMATS[settings.format]
+    if settings.out.suffix != suffix:
+        raise ValueError(
+            f"--out {settings.out}: a file of --format {settings.format} ends {suffix}"
+        )
+    model, name = _model(settings)
+    writable_folder(settings.out.parent)
+    started = time.perf_counter()
+    write_graph(model, name, settings.out, settings.format)
+    size = settings.out.stat().st_size
+    print(f"{settings.out}: {size / 1e6:.1f} MB, {time.perf_counter() - started:.0f} s")
+    graph, measured = graph_of(model, name), {}
+    if settings.check or settings.time:
+        written = _runner(settings.out)
+    if settings.check:
+        measured["difference"] = _check(graph, written, settings.out)
+    if settings.time:
+        measured |= _time(graph, settings.out)
+    return measured
+
+
+def _model(settings: Export) -> "tuple[nn.Module, str]":
+    """The model and its name."""
+    import torch
+
+    from stereo_tr.matcher import DEFAULT_MODEL
+    from stereo_tr.pretrained import (
+        create_model,
+        load_weights,
+        model_from_weights,
+        packaged_weights,
+        read_metadata,
+    )
+
+    weights = settings.weights
+    if weights is None and settings.model is None:
+        weights = DEFAULT_MODEL
+    if settings.model is None:
+        name = read_metadata(weights).get("model")
+        if name is None:
+            raise ValueError(f"{weights} doesn't say which model it is for; add --model")
+        return model_from_weights(weights), name
+    if weights is None:
+        try:
+            weights = packaged_weights(settings.model)
+        except ValueError:  # none come along; an unknown name is told by create_model
+            torch.manual_seed(SEED)
+            model = create_model(settings.model)
+            print(f"{settings.model}: random weights, since no --weights are given")
+            return model, settings.model
+        return model_from_weights(weights), settings.model
+    model = create_model(settings.model)
+    load_weights(model, weights)
+    return model, settings.model
+
+
+def _runner(path: Path) -> "Callable[..., Sequence[Tensor]]":
+    """A function that runs the file just written."""
+    import torch
+
+    if path.suffix == ".onnx":
+        from stereo_tr.exported import open_session
+
+        session = open_session(path)
+        names = [each.name for each in session.get_inputs()]
+        return lambda *given: [
+            torch.from_numpy(found)
+            for found in session.run(
+                None, {name: x.numpy() for name, x in zip(names, given, strict=True)}
+            )
+        ]
+    if path.suffix == ".torchscript":
+        return torch.jit.load(path)
+    return torch.export.load(path).module()  # ours, of a moment ago: nothing foreign is unpickled
+
+
+def _given(graph: "Graph", batch: int, height: int, width: int) -> "tuple[Tensor, ...]":
+    """Generated pairs for a stereo model; their left views for a vision model."""
+    import torch
+
+    from stereo_tr.datasets.generated import GeneratedScenes
+
+    scenes = GeneratedScenes(height, width, seed=SEED, photographs=False)
+    samples = [scenes[index] for index in range(batch)]
+    views = [torch.stack([getattr(each, side) for each in samples]) for side in ("left", "right")]
+    channels = [0, 1, 2, *[0] * graph.channels][: graph.channels]
+    return tuple(view[:, channels] for view in views[: len(graph.inputs)])
+
+
+def _check(graph: "Graph", written: "Callable[..., Sequence[Tensor]]", path: Path) -> float:
+    import torch
+
+    largest = 0.0
+    for size in CHECKED:
+        given = _given(graph, *size)
+        with torch.inference_mode():
+            expected = graph.module(*given)
+            found = written(*given)
+        for name, one, other in zip(graph.outputs, expected, found, strict=True):
+            if one.shape != other.shape:
+                raise ValueError(f"{path}: {name} is {list(other.shape)}, not {list(one.shape)}")
+            largest = max(largest, (one - other).abs().max().item())
+    sizes = " and ".join(f"{batch}x{height}x{width}" for batch, height, width in CHECKED)
+    print(f"checked at {sizes}: differs from the model by {largest:.1e} at most")
+    if not largest <= TOLERANCE:
+        raise ValueError(
+            f"{path} differs from the model by {largest:.2g}, more than {TOLERANCE}; don't use it"
+        )
+    return largest
+
+
+def _time(graph: "Graph", path: Path) -> dict[str, float]:
+    """Run the model and the file in turn; the ratio of their medians for each number of threads."""
+    import os
+
+    import torch
+
+    given, ratios = _given(graph, *TIMED), {}
+    before = torch.get_num_threads()
+    try:
+        for threads in sorted({1, os.cpu_count() or 1}):
+            torch.set_num_threads(threads)
+            written, seconds = _runner(path), {"model": [], "file": []}
+            for index in range(RUNS + 1):
+                for name, function in (("model", graph.module), ("file", written)):
+                    started = time.perf_counter()
+                    with torch.inference_mode():
+                        function(*given)
+                    if index:  # the first run warms up
+                        seconds[name].append(time.perf_counter() - started)
+            medians = {name: statistics.median(values) for name, values in seconds.items()}
+            ratio = ratios[f"faster, {threads} threads"] = medians["model"] / medians["file"]
+            print(
+                f"{TIMED[1]}x{TIMED[2]} px, {threads} threads: model {medians['model']:.3f} s, "
+                f"file {medians['file']:.3f} s, medians of {RUNS} in turn: "
+                f"{ratio:.2f} times as fast"
+            )
+    finally:
+        torch.set_num_threads(before)
+    return ratios
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `stereo-tr export`."""
+    run(Export, export, "export", __doc__.partition("\n")[0], arguments)
+
+
+if __name__ == "__main__":
+    main()

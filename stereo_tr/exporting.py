@@ -1,0 +1,180 @@
+"""Models as graphs in files: ONNX, TorchScript, torch.export.
+
+    write_graph(model, "cstr_small", Path("cstr_small.onnx"), "onnx")
+
+Batch, height and width stay open in every format. ONNX and TorchScript come from one trace, which
+records sizes as the arithmetic they are; a decision that Python takes on a size is recorded as it
+fell for the example, and the models take none between EXAMPLE_SIZE and any larger size. torch's
+newer exporter reasons about sizes in symbols, which takes it minutes for a stereo model where a
+trace takes seconds (torch 2.13); `pt2` goes that way, because there is no other.
+
+Letters  B batch, C channels, H W image, K classes or joint channels
+Tests    tests/scripts/test_export.py: each format against the model, at other sizes
+"""
+
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import stereo_tr
+
+from . import exported
+from .datasets.files import write_bytes
+from .pretrained import list_models, stereo_models
+from .stereo.output import maps_only
+from .stereo.scales import Scales
+
+FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2"}
+"""and the suffix of their files"""
+OPSET = 20
+"""of ONNX: the first that resizes and samples as torch does, for maps of any rank"""
+EXAMPLE_SIZE = (141, 174)
+"""pixels: multiples of nothing, so that everything that pads or cuts does; large enough for every
+window of every model"""
+LARGEST_ONNX = 2**31
+"""bytes that its container can hold"""
+
+
+class Graph(NamedTuple):
+    """A model as a function of tensors that returns a tuple of tensors."""
+
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    channels: int
+    scales: Scales | None
+    """None where it matches no pairs"""
+
+    def example(self, batch: int = 2, size: tuple[int, int] = EXAMPLE_SIZE) -> tuple[Tensor, ...]:
+        """Inputs of a size that graphs are recorded for; any other works as well."""
+        draw = torch.Generator().manual_seed(0)
+        shape = (batch, self.channels, *size)
+        return tuple(torch.rand(shape, generator=draw) for _ in self.inputs)
+
+
+class _Maps(nn.Module):
+    """A stereo model without what only its losses read."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with maps_only():
+            return tuple(self.model(left, right)[:3])
+
+
+class _Scores(nn.Module):
+    """A vision model; of CLIP the image tower."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        encode = getattr(self.model, "encode_images", self.model)
+        return (encode(images),)
+
+
+def graph_of(model: nn.Module, name: str) -> Graph:
+    """Return `model` (called `name`, see `list_models`) as a graph can hold it, in eval mode.
+
+    Stereo models take `left` and `right` and give `disparity`, `occlusion` and `confidence`; vision
+    models take `images` and give `scores` (TransUNet a score for each pixel); CLIP gives `vectors`
+    of images. Raises ValueError for other models.
+    """
+    model = model.eval().requires_grad_(False)
+    if name in stereo_models():
+        scales = getattr(model, "scales", Scales())
+        return Graph(_Maps(model), exported.INPUTS, exported.OUTPUTS, 3, scales)
+    tower = getattr(model, "image", model)
+    if name not in list_models() or not hasattr(tower, "in_channels"):
+        raise ValueError(f"{name} can't be exported: stereo and vision models can")
+    outputs = ("scores",) if tower is model else ("vectors",)
+    return Graph(_Scores(model), ("images",), outputs, tower.in_channels, None)
+
+
+def write_graph(model: nn.Module, name: str, path: Path, form: str = "onnx") -> None:
+    """Write `model` to `path` as `form`, a key of FORMATS, whole or not at all.
+
+    Raises ValueError for a model or a format that can't be, or where a package is missing; OSError.
+    """
+    graph = graph_of(model, name)
+    with torch.inference_mode(), _quiet():
+        if form == "onnx":
+            data = _onnx(graph, name)
+        elif form == "torchscript":
+            buffer = io.BytesIO()
+            torch.jit.save(_trace(graph), buffer, _extra_files=_metadata(graph, name))
+            data = buffer.getvalue()
+        elif form == "pt2":
+            data = _pt2(graph, name)
+        else:
+            raise ValueError(f"format {form!r}; allowed are {', '.join(FORMATS)}")
+    write_bytes(path, data)
+
+
+def _metadata(graph: Graph, name: str) -> dict[str, str]:
+    told = {"model": name, "stereo_tr": stereo_tr.__version__}
+    return told | ({} if graph.scales is None else {"scales": json.dumps(graph.scales)})
+
+
+def _trace(graph: Graph) -> torch.jit.ScriptModule:
+    return torch.jit.trace(graph.module, graph.example(), check_trace=False)
+
+
+def _onnx(graph: Graph, name: str) -> bytes:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ValueError("--format onnx needs onnx: pip install 'stereo-tr[export]'") from error
+    size = sum(parameter.numel() for parameter in graph.module.parameters()) * 4
+    if size > LARGEST_ONNX:
+        raise ValueError(
+            f"{name} has {size / 1e9:.1f} GB of weights, and an .onnx file holds 2.1 GB; "
+            "take --format torchscript"
+        )
+    buffer = io.BytesIO()
+    axes = {each: {0: "batch", 2: "height", 3: "width"} for each in graph.inputs}
+    for each in graph.outputs:
+        stereo = graph.scales is not None
+        axes[each] = {0: "batch", 1: "height", 2: "width"} if stereo else {0: "batch"}
+    torch.onnx.export(
+        graph.module,
+        graph.example(),
+        buffer,
+        dynamo=False,
+        input_names=list(graph.inputs),
+        output_names=list(graph.outputs),
+        dynamic_axes=axes,
+        opset_version=OPSET,
+    )
+    model = onnx.load_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(model, _metadata(graph, name))
+    return model.SerializeToString()
+
+
+def _pt2(graph: Graph, name: str) -> bytes:
+    buffer = io.BytesIO()
+    open_size = torch.export.Dim.DYNAMIC
+    shapes = {each: {0: open_size, 2: open_size, 3: open_size} for each in graph.inputs}
+    program = torch.export.export(
+        graph.module, graph.example(), dynamic_shapes=shapes, strict=False
+    )
+    torch.export.save(program, buffer, extra_files=_metadata(graph, name))
+    return buffer.getvalue()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence torch about decisions in Python (the tests know better) and about its own future."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
