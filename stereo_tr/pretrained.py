@@ -13,8 +13,6 @@ Tests  tests/test_pretrained.py
 import importlib
 import inspect
 import json
-import re
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 
 from .checkpoint import write_bytes
 from .datasets.naming import closest
+from .recognition import best_fit, differences, translated
 from .vision.classifier import Classifier
 from .weight_files import SUFFIXES, read_weights
 
@@ -302,18 +301,18 @@ def _unwrapped(held: Any, called: str) -> dict[str, Tensor]:
 def _load(
     model: nn.Module, weights: Mapping[str, Tensor], called: str, keep: Collection[str] = ()
 ) -> None:
-    translated = dict(_translated(model, weights))
+    fitting = dict(translated(model, weights))
     if keep:
         stays = tuple(f"{part}." for part in keep)
-        translated = {k: v for k, v in translated.items() if not k.startswith(stays)}
-        translated |= {k: v for k, v in model.state_dict().items() if k.startswith(stays)}
-    problems = _differences(model, translated)
+        fitting = {k: v for k, v in fitting.items() if not k.startswith(stays)}
+        fitting |= {k: v for k, v in model.state_dict().items() if k.startswith(stays)}
+    problems = differences(model, fitting)
     if problems:
         shown = "; ".join(problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        hint = _classes_hint(model, translated, problems) or _looks_like(weights)
+        hint = _classes_hint(model, fitting, problems) or _looks_like(weights)
         raise ValueError(f"{called} doesn't fit the model: {shown}{more}. {hint}")
-    model.load_state_dict(translated)
+    model.load_state_dict(fitting)
 
 
 def _looks_like(weights: Mapping[str, Tensor]) -> str:
@@ -335,56 +334,14 @@ def _classes_hint(
     )
 
 
-def _translated(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Let a model that knows a published layout read it; others take the names as they are."""
-    translate = getattr(model, "translate_weights", None)
-    return translate(weights) if translate else weights
-
-
-def _differences(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    own = model.state_dict()
-    missing = [f"{name} is missing" for name in own if name not in weights]
-    surplus = [f"{name} is unknown" for name in weights if name not in own]
-    shapes = [
-        f"{name} is {list(weights[name].shape)} instead of {list(value.shape)}"
-        for name, value in own.items()
-        if name in weights and weights[name].shape != value.shape
-    ]
-    return shapes + missing + surplus
-
-
 def _recognise(weights: Mapping[str, Tensor]) -> str | None:
-    """Return the model whose default sizes fit best, if most of its names and shapes do."""
+    """Return the model that the weights were made for, if there is one."""
     families: dict[str, list[str]] = {}
     for name, place in _MODELS.items():
         # The stereo models of one module differ in more than size.
         family = place if place.startswith("stereo.") else place.split(":")[0]
         families.setdefault(family, []).append(name)
-    scores = {}
-    for names in families.values():
-        first = _skeleton(names[0])
-        own, given = _kinds(first.state_dict()), _kinds(_translated(first, weights))
-        if len(own & given) < 0.5 * len(own):
-            continue  # making every size of every model would take long
-        for name in names:
-            model = _skeleton(name)
-            own, given = model.state_dict(), _translated(model, weights)
-            fitting = sum(key in given and given[key].shape == own[key].shape for key in own)
-            # Tables that translation resizes fit every size: as stored, they fit one. Models that
-            # are the same to the last shape go by the shorter name.
-            alike = (_shapes(own) & _shapes(weights)).total()
-            scores[name] = (fitting / max(len(own), len(given)), alike, -len(name))
-    best = max(scores, key=scores.__getitem__, default=None)
-    return best if best is not None and scores[best][0] > 0.5 else None
-
-
-def _shapes(weights: Mapping[str, Tensor]) -> Counter[torch.Size]:
-    return Counter(value.shape for value in weights.values())
-
-
-def _kinds(weights: Mapping[str, Any]) -> set[str]:
-    """Names without their numbers: the same for every size of a model."""
-    return {re.sub(r"\d+", "#", name) for name in weights}
+    return best_fit(weights, families.values(), _skeleton)
 
 
 @cache
