@@ -95,7 +95,7 @@ class PublishedStereo(nn.Module):
         token_occluded = None if occluded is None else at_tokens(occluded, rows, columns)
         # What is exponentiated, and the disparity itself, in float32 under any autocast.
         with torch.autocast(left.device.type, enabled=False):
-            seen = (each.float() for each in seen)
+            seen = (each.to(self.dustbin.dtype) for each in seen)
             found, scores, log_assignment = self.match(*seen, distance, token_occluded)
         token_disparity = found.disparity * scale
 
