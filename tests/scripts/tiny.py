@@ -35,7 +35,9 @@ class RampModel(nn.Module):
 def use_it(monkeypatch) -> None:
     """Let `stereo-tr estimate` find this model in place of the packaged one."""
 
-    def from_pretrained(weights=None, model=None, device="cpu", precision="float32"):
+    def from_pretrained(
+        weights=None, model=None, device="cpu", precision="float32", *limits, **more
+    ):
         return StereoMatcher(RampModel(), device, precision=precision)
 
     monkeypatch.setattr(StereoMatcher, "from_pretrained", from_pretrained)
