@@ -14,6 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -178,11 +179,29 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """Symmetric cross-entropy: find each image's text and each text's image among the batch's.
 
-    Image b belongs to text b. Vectors have length 1; their products are scored times `scale`.
+    Image b belongs to text b. Vectors have length 1; their products are scored times `scale`. The
+    batch is that of all processes together, each of which brings as many pairs: every process
+    returns the same loss, and gradients averaged over processes are those of one process.
     """
+    image, text = from_all_processes(image), from_all_processes(text)
     scores = scale * image @ text.T
     partners = torch.arange(len(scores), device=scores.device)
     return (F.cross_entropy(scores, partners) + F.cross_entropy(scores.T, partners)) / 2
+
+
+def from_all_processes(own: Float[Tensor, "B J"]) -> Float[Tensor, "B2 J"]:
+    """Join the rows of all processes, in their order; alone, a process has them all.
+
+    Gradients reach this process's own rows, times the number of processes: averaging the gradients
+    of the weights divides by it again.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return own
+    count = dist.get_world_size()
+    rows = [torch.empty_like(own) for _ in range(count)]
+    dist.all_gather(rows, own.detach().contiguous())
+    rows[dist.get_rank()] = count * own - (count - 1) * own.detach()
+    return torch.cat(rows)
 
 
 _CLIP = {"visual.head.proj.weight": "to_joint.weight", "logit_scale": "log_scale"}

@@ -1,6 +1,9 @@
 import gzip
 import math
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -167,3 +170,56 @@ def test_merges_come_from_a_file(tmp_path):
         Tokenizer.from_file(packed)
     with pytest.raises(FileNotFoundError):
         Tokenizer.from_file(tmp_path / "none.txt")
+
+
+WORKER = """
+import sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from stereo_tr.vision.clip import contrastive_loss
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+held = torch.load(f"{folder}/in.pt", weights_only=True)
+dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+image, text, scale = held["towers"][0], held["towers"][1], held["scale"].requires_grad_()
+towers = [nn.Parameter(tower) for tower in (image, text)]
+vectors = [
+    nn.functional.normalize(x[3 * rank : 3 * rank + 3] @ tower, dim=-1)
+    for x, tower in zip(held["x"], towers)
+]
+loss = contrastive_loss(*vectors, scale)
+loss.backward()
+gradients = [tower.grad for tower in towers] + [scale.grad]
+for gradient in gradients:
+    dist.all_reduce(gradient)
+    gradient /= 2
+if rank == 0:
+    torch.save([loss.detach(), *gradients], f"{folder}/out.pt")
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    """Each brings three of six pairs; gradients are averaged as the training loop does."""
+    torch.manual_seed(4)
+    held = {"x": torch.randn(2, 6, 5), "towers": torch.randn(2, 5, 4), "scale": torch.tensor(3.0)}
+    torch.save(held, tmp_path / "in.pt")
+    root = str(Path(__file__).resolve().parents[2])
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(tmp_path)], cwd=root)
+        for rank in range(2)
+    ]
+    assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
+    towers = [tower.clone().requires_grad_() for tower in held["towers"]]
+    scale = held["scale"].clone().requires_grad_()
+    image, text = (
+        torch.nn.functional.normalize(x @ tower, dim=-1)
+        for x, tower in zip(held["x"], towers, strict=True)
+    )
+    loss = contrastive_loss(image, text, scale)
+    loss.backward()
+    expected = [loss.detach(), *(x.grad for x in (*towers, scale))]
+    found = torch.load(tmp_path / "out.pt", weights_only=True)
+    for ours, alone in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, alone, rtol=1e-5, atol=1e-7)
