@@ -1,0 +1,73 @@
+import json
+from functools import partial
+
+import pytest
+
+from stereo_tr.datasets import generated_panoptic
+from stereo_tr.datasets.files import read_image
+from stereo_tr.datasets.generated_panoptic import GeneratedPanoptic
+from stereo_tr.datasets.panoptic_folder import PanopticFolder
+from stereo_tr.scripts import interactions
+from stereo_tr.scripts.interactions import SMALL, Interactions, compare, main
+
+TINY = SMALL | {
+    "encoder": {"widths": [8, 12, 16, 20], "depths": [1, 1, 1, 1]},
+    "num_queries": 5,
+    "decoder_widths": [8, 8, 8, 8],
+    "channels": 16,
+    "filters": 8,
+    "feed_forward": 24,
+    "hidden": 12,
+    "features": 16,
+    "losses": {"sampled_pixels": 50},
+}
+
+
+def test_runs_are_scored_drawn_and_not_repeated(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(interactions, "SMALL", TINY)
+    plain = partial(GeneratedPanoptic, photographs=False)  # saves seconds
+    monkeypatch.setattr(generated_panoptic, "GeneratedPanoptic", plain)
+    settings = Interactions(
+        out=tmp_path,
+        interactions=("cross", "kmeans"),
+        seeds=(5,),
+        steps=1,
+        batch=1,
+        size=48,
+        images=2,
+        scored=2,
+    )
+    results = compare(settings)
+    assert list(results) == ["cross", "kmeans"]
+    assert all(len(values) == 1 for scores in results.values() for values in scores.values())
+    assert json.loads((tmp_path / "table.json").read_text()) == results
+    table = (tmp_path / "table.md").read_text()
+    assert "| kmeans | 1 |" in table
+    # Rows of three layers and the result; image and truth below.
+    assert read_image(tmp_path / "clusters.png").shape == (3 * (96 + 24) - 4, 4 * 100 - 4, 3)
+
+    data, truth = PanopticFolder(tmp_path / "data"), plain(48, 48, coarse=True)
+    assert data.classes == truth.classes
+    assert sorted(data[1].classes.tolist()) == sorted(truth[1].classes.tolist())
+    assert ((data[1].segment_map == 0) == (truth[1].segment_map == 0)).all()
+
+    capsys.readouterr()
+    assert compare(settings) == results
+    assert "seed 5" not in capsys.readouterr().out  # nothing is trained twice
+    with pytest.raises(ValueError, match="take another --out"):
+        compare(Interactions(out=tmp_path, steps=2))
+
+
+def test_the_table_tells_mean_and_spread(tmp_path):
+    scores = {name: [10.0, 14.0, 12.0] for name in interactions.SCORES}
+    interactions._write_table(
+        Interactions(out=tmp_path), {"cross": scores | {"sq": [1.0, 1.0, 1.0]}}
+    )
+    assert "| cross | 3 | 12.0 ± 2.0 | 1.0 ± 0.0 |" in (tmp_path / "table.md").read_text()
+
+
+def test_an_unknown_interaction_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--out", str(tmp_path / "x"), "--interactions", "k-means"])
+    assert "--interactions takes cross, dual_cross" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
