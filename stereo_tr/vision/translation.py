@@ -35,6 +35,45 @@ FUSED = ".to_query+key+value."
 """where renamings put queries, keys and values that are one matrix"""
 
 
+GOOGLE = "embedding/kernel"
+"""an array that Google's files of ViT, and of its hybrids, hold"""
+
+_FROM_GOOGLE = (
+    (r"^cls$", "cls_token"),
+    (r"^Transformer/posembed_input/pos_embedding$", "pos_embed"),
+    (r"^embedding/", "patches/project/"),
+    (r"^Transformer/encoder_norm/", "norm/"),
+    (r"^Transformer/encoderblock_(\d+)/", r"blocks/\1/"),
+    (r"^(blocks/\d+)/LayerNorm_0/", r"\1/0/norm/"),
+    (r"^(blocks/\d+)/LayerNorm_2/", r"\1/1/norm/"),
+    (r"^(blocks/\d+)/MultiHeadDotProductAttention_1/", r"\1/0/branch/attention/to_"),
+    (r"^(blocks/\d+)/MlpBlock_3/Dense_0/", r"\1/1/branch/widen/"),
+    (r"^(blocks/\d+)/MlpBlock_3/Dense_1/", r"\1/1/branch/narrow/"),
+    (r"/(scale|kernel)$", "/weight"),
+    (r"/", "."),
+)
+
+
+def from_google(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name a ViT's JAX arrays as ours (its tables as timm's) and give them torch's axes.
+
+    Heads are joined, inputs x outputs turned round; other names keep their words.
+    """
+    result = {}
+    for name, tensor in weights.items():
+        new = name
+        for old, replacement in _FROM_GOOGLE:
+            new = re.sub(old, replacement, new)
+        if re.search(r"to_(query|key|value)\.", new):  # (inputs x) heads x channels of a head
+            tensor = tensor.flatten(-2)
+        elif new.endswith("to_out.weight"):  # heads x channels of a head x outputs
+            tensor = tensor.flatten(0, -2)
+        if name.endswith("kernel"):
+            tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
+        result[new] = tensor
+    return result
+
+
 def renamed(
     weights: Mapping[str, Tensor], renamings: Renamings, known: Collection[str]
 ) -> dict[str, Tensor]:
@@ -69,6 +108,18 @@ def as_map(
     if side * side != places:
         return None
     return resize_map(table.float().unflatten(0, (side, side)), height, width)
+
+
+def fitted_table(table: Tensor, height: int, width: int, *, ours: bool) -> Tensor:
+    """Return a position table as a map of `height` x `width`, resized where it was another's.
+
+    Ours is a map, others' one sequence [1, N, C]. What can't be resized stays as it is, for the
+    strict comparison to report.
+    """
+    if table.ndim == 3 and ours:
+        return resize_map(table, height, width)
+    map_ = as_map(table[0], height, width) if table.ndim == 3 and table.shape[0] == 1 else None
+    return table if map_ is None else map_
 
 
 def resize_offsets(

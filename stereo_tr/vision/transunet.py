@@ -27,11 +27,11 @@ from ..attention import (
     LayoutAttention,
     LearnedMap,
     Residual,
-    resize_map,
 )
 from ..datasets.image_folder import LabelledImage
 from .classifier import STRIDES, Classifier, initialise, pyramid_of_one, rising
-from .translation import PROJECTIONS, as_map, renamed
+from .translation import GOOGLE, fitted_table, renamed
+from .transunet_layouts import RENAMED, from_google_hybrid
 
 STRIDE = 16
 """image pixels between tokens"""
@@ -302,18 +302,20 @@ class TransUNet(Classifier):
         return {stride: pyramid[stride] for stride in STRIDES}
 
     def translate_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the authors' weights under our names; ours as they are."""
+        """Return the authors' weights, or Google's of ViT and R50+ViT, under our names.
+
+        Ours pass as they are. Google's have no decoder: `load_weights` them with
+        keep=["entry", "steps", "head"], as the authors start.
+        """
+        if GOOGLE in weights:
+            weights = from_google_hybrid(weights)
         units = 0 if self.trunk is None else max(len(blocks) for blocks in self.trunk.stages)
         numbers = [(rf"\.unit{i + 1}\.", f".{i}.") for i in range(units)]
-        result = renamed(weights, [*_RENAMED, *numbers], self.state_dict())
+        result = renamed(weights, [*RENAMED, *numbers], self.state_dict())
         table = result.get("position.table")
-        if table is not None and table.ndim == 3:
-            size = self.position.table.shape[:2]
-            if "position.table" in weights:
-                result["position.table"] = resize_map(table, *size)
-            elif table.shape[0] == 1:
-                map_ = as_map(table[0], *size)
-                result["position.table"] = table if map_ is None else map_
+        if table is not None:
+            size, ours = self.position.table.shape[:2], "position.table" in weights
+            result["position.table"] = fitted_table(table, *size, ours=ours)
         return result
 
 
@@ -339,36 +341,6 @@ def segmentation_loss(
     dice = (2 * overlap + SMOOTHING) / (predicted + there + SMOOTHING)
     return 0.5 * F.cross_entropy(scores, labels.long()) + 0.5 * (1 - dice).mean()
 
-
-_UNIT = r"^(trunk\.stages\.\d+\.unit\d+)"
-_RENAMED = (
-    (r"^transformer\.embeddings\.position_embeddings$", "position.table"),
-    (r"^transformer\.embeddings\.patch_embeddings\.", "to_tokens."),
-    (r"^transformer\.embeddings\.hybrid_model\.root\.conv\.", "trunk.root.0."),
-    (r"^transformer\.embeddings\.hybrid_model\.root\.gn\.", "trunk.root.1."),
-    *(
-        (rf"^transformer\.embeddings\.hybrid_model\.body\.block{i + 1}\.", f"trunk.stages.{i}.")
-        for i in range(3)
-    ),
-    *((rf"{_UNIT}\.conv{i + 1}\.", rf"\1.branch.{3 * i}.") for i in range(3)),
-    *((rf"{_UNIT}\.gn{i + 1}\.", rf"\1.branch.{3 * i + 1}.") for i in range(3)),
-    (rf"{_UNIT}\.downsample\.", r"\1.shortcut.0."),
-    (rf"{_UNIT}\.gn_proj\.", r"\1.shortcut.1."),
-    (r"^transformer\.encoder\.encoder_norm\.", "norm."),
-    (r"^transformer\.encoder\.layer\.", "blocks."),
-    (r"^(blocks\.\d+)\.attention_norm\.", r"\1.0.norm."),
-    (r"^(blocks\.\d+)\.ffn_norm\.", r"\1.1.norm."),
-    (r"^(blocks\.\d+)\.ffn\.fc1\.", r"\1.1.branch.0.widen."),
-    (r"^(blocks\.\d+)\.ffn\.fc2\.", r"\1.1.branch.0.narrow."),
-    (r"^(blocks\.\d+)\.attn\.out\.", r"\1.0.branch.attention.to_out."),
-    (r"^(blocks\.\d+)\.attn\.", r"\1.0.branch.attention."),
-    *PROJECTIONS,
-    (r"^decoder\.conv_more\.", "entry."),
-    (r"^decoder\.blocks\.(\d+)\.conv1\.", r"steps.\1.first."),
-    (r"^decoder\.blocks\.(\d+)\.conv2\.", r"steps.\1.second."),
-    (r"^segmentation_head\.0\.", "head."),
-)
-"""the authors' names; a trunk's units are numbered from 1 there"""
 
 transunet_r50_vit_b16 = partial(TransUNet)
 transunet_vit_b16 = partial(TransUNet, units=None)

@@ -9,7 +9,6 @@ Tests    tests/vision/test_vit.py: Hugging Face's ViT, timm's golden output, Goo
          tests/vision/test_costs.py: published parameters and costs
 """
 
-import re
 from collections.abc import Mapping
 from functools import partial
 
@@ -24,11 +23,10 @@ from ..attention import (
     LearnedMap,
     Residual,
     Rows,
-    resize_map,
 )
 from .classifier import CENTRED, STRIDES, Classifier, Colours, initialise, pyramid_of_one, rising
 from .patches import Patches
-from .translation import FUSED, HEAD, PROJECTIONS, as_map, renamed
+from .translation import FUSED, GOOGLE, HEAD, PROJECTIONS, fitted_table, from_google, renamed
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
@@ -114,18 +112,17 @@ class VisionTransformer(Classifier):
 
     def translate_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights of timm, Hugging Face or Google under our names; ours as they are."""
-        if "embedding/kernel" in weights:
-            weights = _from_google(weights)
+        if GOOGLE in weights:
+            weights = from_google(weights)
         own = self.state_dict()
         result = renamed(weights, _RENAMED, own)
-        size = self.position.table.shape[:2]
         table = result.get("position.table")
-        if table is not None and table.ndim == 3 and "position.table" in weights:
-            result["position.table"] = resize_map(table, *size)
-        elif table is not None and table.ndim == 3 and table.shape[0] == 1:
-            # in other layouts the class token's position, then the map's in one sequence
-            result["class_position"], map_ = table[0, 0], as_map(table[0, 1:], *size)
-            result["position.table"] = table if map_ is None else map_
+        if table is not None:
+            size, ours = self.position.table.shape[:2], "position.table" in weights
+            if not ours and table.ndim == 3 and table.shape[0] == 1:
+                # the class token's position, then the map's in one sequence
+                result["class_position"], table = table[0, 0], table[:, 1:]
+            result["position.table"] = fitted_table(table, *size, ours=ours)
         if "class_token" in result:
             result["class_token"] = result["class_token"].flatten()
         return result
@@ -152,39 +149,6 @@ _RENAMED = (
     (r"^(blocks\.\d+)\.(mlp\.fc2|output\.dense)\.", r"\1.1.branch.narrow."),
 )
 """timm's names and Hugging Face's (of transformers 4 and of 5)"""
-
-_GOOGLE = (
-    (r"^cls$", "cls_token"),
-    (r"^Transformer/posembed_input/pos_embedding$", "pos_embed"),
-    (r"^embedding/", "patches/project/"),
-    (r"^Transformer/encoder_norm/", "norm/"),
-    (r"^Transformer/encoderblock_(\d+)/", r"blocks/\1/"),
-    (r"^(blocks/\d+)/LayerNorm_0/", r"\1/0/norm/"),
-    (r"^(blocks/\d+)/LayerNorm_2/", r"\1/1/norm/"),
-    (r"^(blocks/\d+)/MultiHeadDotProductAttention_1/", r"\1/0/branch/attention/to_"),
-    (r"^(blocks/\d+)/MlpBlock_3/Dense_0/", r"\1/1/branch/widen/"),
-    (r"^(blocks/\d+)/MlpBlock_3/Dense_1/", r"\1/1/branch/narrow/"),
-    (r"/(scale|kernel)$", "/weight"),
-    (r"/", "."),
-)
-
-
-def _from_google(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename JAX arrays, join their heads, and turn inputs x outputs round."""
-    result = {}
-    for name, tensor in weights.items():
-        new = name
-        for old, replacement in _GOOGLE:
-            new = re.sub(old, replacement, new)
-        if re.search(r"to_(query|key|value)\.", new):  # (inputs x) heads x channels of a head
-            tensor = tensor.flatten(-2)
-        elif new.endswith("to_out.weight"):  # heads x channels of a head x outputs
-            tensor = tensor.flatten(0, -2)
-        if name.endswith("kernel"):
-            tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
-        result[new] = tensor
-    return result
-
 
 _tiny = partial(VisionTransformer, channels=192, depth=12, heads=3)
 _small = partial(VisionTransformer, channels=384, depth=12, heads=6)

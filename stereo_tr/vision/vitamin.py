@@ -25,11 +25,10 @@ from ..attention import (
     LayoutAttention,
     LearnedMap,
     Residual,
-    resize_map,
 )
 from ..convolution import ChannelNorm, InvertedBottleneck, PaddedConvolution
 from .classifier import CLASSES, Classifier, Colours, initialise, pyramid_of_one, rising
-from .translation import FUSED, as_map, renamed
+from .translation import FUSED, fitted_table, renamed
 
 STRIDE = 16
 """image pixels between tokens"""
@@ -169,13 +168,9 @@ class ViTamin(Classifier):
             if activated in result:
                 result[activated] = torch.cat((result[activated], result.pop(name)))
         table = result.get("position.table")
-        if self.position is not None and table is not None and table.ndim == 3:
-            size = self.position.table.shape[:2]
-            if "position.table" in weights:
-                result["position.table"] = resize_map(table, *size)
-            elif table.shape[0] == 1:
-                map_ = as_map(table[0], *size)
-                result["position.table"] = table if map_ is None else map_
+        if self.position is not None and table is not None:
+            size, ours = self.position.table.shape[:2], "position.table" in weights
+            result["position.table"] = fitted_table(table, *size, ours=ours)
         return result
 
 

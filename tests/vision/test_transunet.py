@@ -1,5 +1,6 @@
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from golden_vision import golden, parameters_and_operations
@@ -102,3 +103,72 @@ def test_grey_images_are_taken_for_three_equal_channels():
 def test_options_out_of_range(overrides, message):
     with pytest.raises(ValueError, match=message):
         TINY(**overrides)
+
+
+def google_arrays(model, heads):
+    """What Google's file of an R50+ViT would hold for the weights of `model`, name by name."""
+    own, arrays = model.state_dict(), {"cls": torch.zeros(1, 1, 48), "head/bias": torch.zeros(3)}
+
+    def convolution(place, name):
+        arrays[f"{place}/kernel"] = own[f"{name}.weight"].permute(2, 3, 1, 0)
+
+    def norm(place, name, shape=(-1,)):
+        arrays[f"{place}/scale"] = own[f"{name}.weight"].view(shape)
+        arrays[f"{place}/bias"] = own[f"{name}.bias"].view(shape)
+
+    def linear(place, name, into=(), out_of=()):
+        weight = own[f"{name}.weight"].T
+        arrays[f"{place}/kernel"] = weight.unflatten(*into) if into else weight
+        if out_of:
+            arrays[f"{place}/kernel"] = weight.unflatten(*out_of)
+        bias = own[f"{name}.bias"]
+        arrays[f"{place}/bias"] = bias.view(heads, -1) if into else bias
+
+    convolution("conv_root", "trunk.root.0")
+    norm("gn_root", "trunk.root.1", (1, 1, 1, -1))
+    for stage, blocks in enumerate(model.trunk.stages):
+        for unit, block in enumerate(blocks):
+            ours, theirs = f"trunk.stages.{stage}.{unit}", f"block{stage + 1}/unit{unit + 1}"
+            for part in range(3):
+                convolution(f"{theirs}/conv{part + 1}", f"{ours}.branch.{3 * part}")
+                norm(f"{theirs}/gn{part + 1}", f"{ours}.branch.{3 * part + 1}", (1, 1, 1, -1))
+            if not isinstance(block.shortcut, torch.nn.Identity):
+                convolution(f"{theirs}/conv_proj", f"{ours}.shortcut.0")
+                norm(f"{theirs}/gn_proj", f"{ours}.shortcut.1", (1, 1, 1, -1))
+    convolution("embedding", "to_tokens")
+    arrays["embedding/bias"] = own["to_tokens.bias"]
+    table = own["position.table"].flatten(0, 1)
+    arrays["Transformer/posembed_input/pos_embedding"] = torch.cat((table[:1] * 0, table))[None]
+    norm("Transformer/encoder_norm", "norm")
+    for index in range(len(model.blocks)):
+        ours, theirs = f"blocks.{index}", f"Transformer/encoderblock_{index}"
+        norm(f"{theirs}/LayerNorm_0", f"{ours}.0.norm")
+        norm(f"{theirs}/LayerNorm_2", f"{ours}.1.norm")
+        attention = f"{theirs}/MultiHeadDotProductAttention_1"
+        for part in ("query", "key", "value"):
+            name = f"{ours}.0.branch.attention.to_{part}"
+            linear(f"{attention}/{part}", name, into=(1, (heads, -1)))
+        name = f"{ours}.0.branch.attention.to_out"
+        linear(f"{attention}/out", name, out_of=(0, (heads, -1)))
+        linear(f"{theirs}/MlpBlock_3/Dense_0", f"{ours}.1.branch.0.widen")
+        linear(f"{theirs}/MlpBlock_3/Dense_1", f"{ours}.1.branch.0.narrow")
+    return {name: array.numpy() for name, array in arrays.items()}
+
+
+def test_googles_hybrid_fills_the_encoder_and_leaves_the_decoder(tmp_path):
+    theirs, model = TINY(), TINY()
+    for parameter in theirs.parameters():
+        parameter.data.normal_()
+    np.savez(tmp_path / "R50+ViT.npz", **google_arrays(theirs, heads=4))
+    with pytest.raises(ValueError, match=r"entry\.0\.weight is missing"):
+        load_weights(model, tmp_path / "R50+ViT.npz")
+    before = model.state_dict()["head.weight"].clone()
+    load_weights(model, tmp_path / "R50+ViT.npz", keep=["entry", "steps", "head"])
+    assert torch.equal(model.head.weight, before)
+    x = torch.rand(2, 3, 48, 32)
+    with torch.no_grad():
+        maps, tokens = model.eval().tokens(x)
+        expected_maps, expected = theirs.eval().tokens(x)
+    torch.testing.assert_close(tokens, expected)
+    for map_, expected_map in zip(maps, expected_maps, strict=True):
+        torch.testing.assert_close(map_, expected_map)
