@@ -41,7 +41,7 @@ RATE = 2e-3
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CAPTIONS = ("the digit {}", "a photo of the number {}", "{}, written by hand", "this is a {}")
-SHAPES = ("background", "disc", "rectangle", "triangle")
+SHAPES = ("background", "disc", "square", "triangle")
 
 TINY: dict[str, dict[str, Any]] = {
     "vit_tiny_patch16_224": {
@@ -179,7 +179,7 @@ def digits(side: int = SIDE) -> Digits:
 
 
 def shapes(count: int, seed: int, side: int = LARGE) -> "tuple[Tensor, Tensor]":
-    """Pictures [count, 3, side, side] of coloured shapes on noise, and each pixel's class."""
+    """Pictures [count, 3, side, side] of coloured shapes under noise, and each pixel's class."""
     import cv2
     import torch
 
@@ -192,11 +192,8 @@ def shapes(count: int, seed: int, side: int = LARGE) -> "tuple[Tensor, Tensor]":
             kind = int(random.integers(1, len(SHAPES)))
             middle = random.uniform(0.15, 0.85, 2) * side
             reach = random.uniform(0.18, 0.3) * side
-            if kind == SHAPES.index("disc"):
-                angles = np.linspace(0, 2 * np.pi, 40)
-            else:
-                corners = {"rectangle": 4, "triangle": 3}[SHAPES[kind]]
-                angles = random.uniform(0, 2 * np.pi) + np.arange(corners) * 2 * np.pi / corners
+            corners = {"disc": 40, "square": 4, "triangle": 3}[SHAPES[kind]]
+            angles = (np.arange(corners) + 0.5) * 2 * np.pi / corners + np.pi / 2
             outline = middle + reach * np.stack((np.cos(angles), np.sin(angles)), 1)
             outline = outline.round().astype(np.int32)
             colour = (ground + random.uniform(0.3, 0.7, 3)) % 1  # never that of the ground
@@ -330,7 +327,7 @@ _EXPERIMENTS: "dict[str, tuple[int, Callable[[int], tuple[nn.Module, str, float,
     "swin": (200, partial(_classifier, name="swin_tiny_patch4_window7_224")),
     "moat": (150, partial(_classifier, name="moat_0")),
     "vitamin": (250, partial(_classifier, name="vitamin_small_224")),
-    "transunet": (400, _transunet),
+    "transunet": (500, _transunet),
     "clip": (300, _clip),
 }
 """name -> steps, and what takes them: a function that returns the model, what is measured, what was
