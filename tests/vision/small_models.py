@@ -27,3 +27,17 @@ SMALL = {
     "resnet50": {"widths": (8, 16, 24, 32), "depths": (1, 2, 1, 1)},
 }
 """name -> overrides for `create_model`"""
+
+PIXELWISE = {
+    "transunet_r50_vit_b16": {
+        "channels": 12,
+        "depth": 2,
+        "heads": 2,
+        "hidden": 24,
+        "width": 32,
+        "units": (1, 1, 1),
+        "decoder": (16, 12, 8, 8),
+        "image_size": (48, 64),
+    }
+}
+"""the same of models that score every pixel"""

@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from small_models import SMALL
+from small_models import PIXELWISE, SMALL
 
 from stereo_tr import create_model
 from stereo_tr.attention import Attention, recorded_weights
+from stereo_tr.datasets.image_folder import LabelledImage
 from stereo_tr.vision.classifier import STRIDES, pyramid_of_one, rising
 
 CLASSES = 7
@@ -15,7 +16,8 @@ CLASSES = 7
 
 def make(name, **overrides):
     torch.manual_seed(0)
-    return create_model(name, num_classes=CLASSES, **SMALL[name], **overrides).eval()
+    sizes = (SMALL | PIXELWISE)[name]
+    return create_model(name, num_classes=CLASSES, **sizes, **overrides).eval()
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -63,7 +65,7 @@ def test_colours_are_normalised_inside(name):
     assert not {"mean", "deviation"} & set(model.state_dict())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, *PIXELWISE])
 def test_checkpointing_changes_no_gradient(name):
     x, results = torch.rand(2, 3, 40, 36), []
     for checkpointing in (False, True):
@@ -87,12 +89,34 @@ def test_drop_path_works_in_training_only(name):
         assert model(x).var(0).max() > 1e-4
 
 
+@pytest.mark.parametrize("name", [*SMALL, *PIXELWISE])
+def test_an_encoder_keeps_its_features_and_loses_what_only_classifies(name):
+    model, x = make(name), torch.rand(1, 3, 40, 36)
+    count = sum(p.numel() for p in model.parameters())
+    with torch.no_grad():
+        before = model.features(x)
+        model.drop_classifier()
+        for stride, map_ in model.features(x).items():
+            assert torch.equal(map_, before[stride])
+    assert sum(p.numel() for p in model.parameters()) < count
+
+
+@pytest.mark.parametrize("name", [*SMALL, *PIXELWISE])
+def test_a_batch_of_labels_is_learned_from(name):
+    model = make(name).train()
+    labels = torch.randint(CLASSES, (3, 32, 32) if name in PIXELWISE else (3,))
+    batch = LabelledImage(torch.rand(3, 3, 32, 32), labels, ["a", "b", "c"])
+    (loss,) = model.training_losses(batch).values()
+    loss.backward()
+    assert loss.isfinite() and model.head.weight.grad.abs().sum() > 0
+
+
 def test_rates_rise_evenly():
     assert rising(0.3, 4) == pytest.approx([0, 0.1, 0.2, 0.3])
     assert rising(0.3, 1) == [0]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, *PIXELWISE])
 def test_one_switch_shows_all_attention(name):
     model, x = make(name), torch.rand(2, 3, 45, 52)
     with torch.no_grad():
