@@ -21,6 +21,7 @@ COMMANDS = {
     "scenes": "write generated training scenes as pictures to look at",
     "export": "a model as a graph in a file: ONNX, TorchScript, torch.export",
     "benchmark": "time, memory and arithmetic of models, in turn",
+    "benchmark_vision": "vision models in turn with Hugging Face's, and cost against image size",
     "classify": "train a vision model on a folder of images, score it, ask it",
     "attention_maps": "what a model looks at, drawn over an image, layer by layer",
     "learning": "whether the vision models learn: tiny ones, on data that needs no download",
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name in COMMANDS:
         importlib.import_module(f"stereo_tr.scripts.{name}").main(rest)
     elif name in ("-h", "--help"):
-        listing = "\n".join(f"  {command:<10} {what}" for command, what in COMMANDS.items())
+        listing = "\n".join(f"  {command:<16} {what}" for command, what in COMMANDS.items())
         print(f"usage: stereo-tr COMMAND [options]\n\n{listing}\n")
         print("stereo-tr COMMAND --help tells more; stereo-tr --version the version")
     elif name == "--version":
