@@ -87,15 +87,22 @@ class MaskDecoder(nn.Module):
         )
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> MaskOutput:
-        """Predict from maps that are un-activated, the coarsest first; masks at the finest."""
+        """Predict from maps that are un-activated, the coarsest first; masks at the finest.
+
+        The last update of a map's pixels goes nowhere, as published. It is tied to the result with
+        weight 0, as processes that average their gradients want one for every parameter.
+        """
         queries = self.queries[None, :, None].expand(maps[0].shape[0], -1, -1, -1)
-        outputs, logits = [], None
-        for layers, pixels in zip(self.layers, maps, strict=False):
+        outputs, logits, idle = [], None, 0.0
+        for layers, of_encoder in zip(self.layers, maps, strict=False):
+            pixels = of_encoder
             for layer in layers:
                 output = layer(pixels, queries, logits)
                 pixels, queries, logits = output.pixels, output.queries, output.logits
                 outputs.append(output)
-        final = self.head(maps[-1], self.of_masks(queries), self.of_classes(queries))
+            if pixels is not of_encoder:
+                idle = idle + 0.0 * pixels.mean()
+        final = self.head(maps[-1] + idle, self.of_masks(queries), self.of_classes(queries))
         predictions = [output.prediction for output in outputs if output.prediction]
         return MaskOutput(
             final=final.masks,

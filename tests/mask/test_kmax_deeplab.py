@@ -62,10 +62,11 @@ def test_every_interaction_gives_masks_assignments_and_gradients(interaction):
     assert len(out.references) == (3 if interaction == "clustering" else 0)
     assert "decoder.layers.0.0.attention" in weights
     predictions = (out.final, *out.auxiliary)
-    sum(x.mean() for p in predictions for x in p).backward()
+    learned = [out.semantic_logits, *out.references, *(x for p in predictions for x in p)]
+    sum(x.mean() for x in learned).backward()
     assert out.semantic_logits.shape == (2, 6, 16, 24)
-    for parameter in model.parameters():
-        assert parameter.grad is None or parameter.grad.isfinite().all()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
 @torch.no_grad()
