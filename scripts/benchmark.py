@@ -2,11 +2,13 @@
 
     stereo-tr benchmark
     stereo-tr benchmark --models cstr cstr_small sttr_light --sizes 480x640 384x768 --peer sgbm
+    stereo-tr benchmark --models cstr sttr --sizes 384x768 --baseline textbook
+    stereo-tr benchmark --models cstr --sizes 160x320 --baseline textbook --training
+    stereo-tr benchmark --models cstr cstr_small --sizes 384x768 540x960 --memory
+    stereo-tr benchmark --models vit_base_patch16_224 swin_tiny_patch4_window7_224 --sizes 224x224
 
-Prints a Markdown table; every ratio is against the first model. Each model runs in a process of its
-own, through `StereoMatcher`, on a generated pair; what each number means is PROTOCOL, printed below
-the table. The time doesn't depend on the weights, so models without packaged ones run with random
-ones.
+Prints a Markdown table; each method runs in a process of its own, stereo models through
+`StereoMatcher` on a generated pair. What each number means is PROTOCOL, printed below the table.
 
 Tests  tests/scripts/test_benchmark.py
 """
@@ -15,35 +17,27 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
+from stereo_tr.scripts import benchmark_tables, measuring
 from stereo_tr.scripts.command import NO_DEFAULT, run
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stereo_tr.matcher import StereoMatcher
-
-SEED = 0
-"""of the generated pair; another pair takes the same time"""
-
 PROTOCOL = (
-    "Seconds: median (fastest to slowest) of the runs of one pair, its views arrays in memory, in "
-    "turn with the other models, after one run that isn't counted. Peak memory: resident, of a "
-    "process that has run nothing else, Python and torch included. Multiply-accumulates: of matrix "
-    "products, convolutions and attention; nothing else is counted. All of it at the scales that "
-    "the model asks for: cstr_small sees a pair twice, and a small pair enlarged."
+    "Seconds: median (fastest to slowest) of the runs of one pair (or picture), its views arrays "
+    "in memory, in turn with the other methods, after one run that isn't counted. Peak memory: "
+    "resident, of a process that has run nothing else, Python and torch included. "
+    "Multiply-accumulates: of matrix products, convolutions and attention; nothing else is "
+    "counted. Share of peak: of the rate at which the same threads multiply large float32 "
+    "matrices. All of it at the scales that the model asks for: cstr_small sees a pair twice, and "
+    "a small pair enlarged. Textbook: every tensor of the model's equations made whole, the same "
+    "weights. A training step: forward, backward, optimizer, one pair."
 )
 
 
@@ -61,19 +55,20 @@ class Benchmark:
     """threads of each model (default: what torch and OpenCV take, the cores)"""
     device: str = "cpu"
     """where the models run: cpu, cuda, ..."""
+    baseline: Annotated[Literal["textbook"] | None, NO_DEFAULT] = None
+    """textbook: beside each published model the same equations with every tensor made whole"""
     peer: Annotated[Literal["sgbm"] | None, NO_DEFAULT] = None
     """sgbm: OpenCV's StereoSGBM too, in both modes"""
+    training: bool = False
+    """measure a training step in place of inference"""
+    max_memory: Annotated[str | None, NO_DEFAULT] = None
+    """what a stereo model's process may take, like 2GB; the result is the same"""
+    memory: bool = False
+    """one run a size: predicted and measured memory by image size, no times"""
+    profile: bool = False
+    """also name the ten operations that took longest"""
     json: Annotated[Path | None, NO_DEFAULT] = None
     """write the same numbers to this file"""
-
-
-class Facts(NamedTuple):
-    """What doesn't change from run to run."""
-
-    parameters: int | None
-    multiply_accumulates: int | None
-    """None where the method is no network"""
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -88,17 +83,27 @@ class Row:
     median_seconds: float
     times_as_fast: float
     """as the first model at this size"""
+    times_as_fast_as_textbook: float | None
+    """None where the textbook wasn't measured"""
+    memory_of_textbook: float | None
+    """peak memory as a share of the textbook's"""
+    images_per_second: float
+    """pairs, for stereo models"""
     peak_bytes: int
+    predicted_bytes: int | None
     parameters: int | None
     multiply_accumulates: int | None
+    share_of_peak: float | None
+    """of the measured rate of matrix products"""
     threads: int
+    operations: tuple[measuring.Operation, ...] = ()
 
 
 def benchmark(settings: Benchmark) -> list[Row]:
     """Measure what `settings` ask for, print it, and write the file that they name.
 
-    Raises ValueError for an unknown model or an impossible size, MemoryError where a process dies
-    for lack of memory.
+    Raises ValueError for an unknown model or an impossible size, FileNotFoundError where there is
+    no textbook, MemoryError where a process dies for lack of memory.
     """
     from stereo_tr.datasets.files import atomic, writable_folder
 
@@ -106,11 +111,20 @@ def benchmark(settings: Benchmark) -> list[Row]:
     methods = _methods(settings)
     if settings.json:
         writable_folder(settings.json.parent)
-    rows = [row for size in sizes for row in _measure(methods, size, settings)]
-    print(as_table(rows))
+    rate = _alone(measuring.matrix_product_rate, settings.threads, settings.device)
+    rows = [row for size in sizes for row in _measure(methods, size, settings, rate)]
+    if settings.memory:
+        print(benchmark_tables.memory_table(rows))
+    else:
+        print(benchmark_tables.as_table(rows))
+    for row in rows if settings.profile else ():
+        print("\n" + benchmark_tables.profile_table(row))
     print("\n" + PROTOCOL.replace(". ", ".\n"))
-    about = _about()
-    print(f"{about['processor']}, {about['cores']} cores, {about['python']}, {about['torch']}")
+    about = _about() | {"matrix_products_per_second": rate}
+    print(
+        f"{about['processor']}, {about['cores']} cores, {about['python']}, {about['torch']}, "
+        f"{2 * rate / 1e9:.0f} GFLOP/s in matrix products"
+    )
     if settings.json:
         found = {"rows": [asdict(row) for row in rows], "protocol": PROTOCOL, **about}
         with atomic(settings.json) as path:
@@ -135,6 +149,7 @@ def _methods(settings: Benchmark) -> list[str]:
     """Names of all methods; refuse what can't be measured before anything takes time."""
     import torch
 
+    from stereo_tr.memory_need import in_bytes
     from stereo_tr.pretrained import create_model
     from stereo_tr.scripts import peers
 
@@ -144,21 +159,39 @@ def _methods(settings: Benchmark) -> list[str]:
         raise ValueError("--models needs at least one name")
     if len(set(settings.models)) < len(settings.models):
         raise ValueError("--models names a model twice")
+    if settings.max_memory is not None:
+        in_bytes(settings.max_memory)
+    if settings.training and settings.peer:
+        raise ValueError("sgbm can't be trained; leave out --peer sgbm, or --training")
+    if settings.baseline:
+        measuring.textbook_file()
+    methods = []
     for name in settings.models:
         with torch.device("meta"):  # a wrong name is told at once; no weights are drawn for it
-            create_model(name)
-    return [*settings.models, *(peers.MODES if settings.peer else ())]
+            model = create_model(name)
+        methods.append(name)
+        if settings.baseline and type(model).__name__ == "PublishedStereo":
+            methods.append(name + measuring.TEXTBOOK)
+    if settings.baseline and methods == list(settings.models):
+        raise ValueError("--baseline textbook is for the published models cstr, sttr, sttr_light")
+    return [*methods, *(peers.MODES if settings.peer else ())]
 
 
-def _measure(methods: Sequence[str], size: tuple[int, int], settings: Benchmark) -> list[Row]:
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `function` in a new process, so that this one stays small."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+def _measure(
+    methods: Sequence[str], size: tuple[int, int], settings: Benchmark, rate: float
+) -> list[Row]:
     """Measure all methods at one size, each in a process of its own, run by run in turn."""
     from stereo_tr.progress import progress
 
     fresh = multiprocessing.get_context("spawn")
     with ExitStack() as processes:
         workers = {}
-        for method in methods:
-            workers[method] = processes.enter_context(ProcessPoolExecutor(1, fresh))
 
         def ask(method: str, function: Callable[..., Any], *arguments: Any) -> Any:
             try:
@@ -169,161 +202,45 @@ def _measure(methods: Sequence[str], size: tuple[int, int], settings: Benchmark)
                     "lack of memory; leave out this size or this model"
                 ) from error
 
-        peaks, facts = {}, {}
-        for method in methods:  # one after the other, so that no two need their peak at once
-            ask(method, _prepare, method, size, settings.threads, settings.device)
-            ask(method, _run)
-            peaks[method] = ask(method, peak_memory)
-            facts[method] = ask(method, _facts)
+        peaks, facts, operations = {}, {}, {}
         seconds: dict[str, list[float]] = {method: [] for method in methods}
-        for _ in progress(range(settings.runs), label=f"{size[0]}x{size[1]}"):
+        options = settings.threads, settings.device, settings.training, settings.max_memory
+        for method in methods:  # one after the other, so that no two need their peak at once
+            workers[method] = processes.enter_context(ProcessPoolExecutor(1, fresh))
+            ask(method, measuring.prepare, measuring.Task(method, *size, *options))
+            first = ask(method, measuring.run)
+            peaks[method] = ask(method, measuring.peak_memory)
+            facts[method] = ask(method, measuring.facts)
+            operations[method] = ask(method, measuring.profile) if settings.profile else ()
+            if settings.memory:
+                seconds[method].append(first)
+        for _ in progress(
+            range(0 if settings.memory else settings.runs), label=f"{size[0]}x{size[1]}"
+        ):
             for method in methods:
-                seconds[method].append(ask(method, _run))
+                seconds[method].append(ask(method, measuring.run))
     medians = {method: statistics.median(seconds[method]) for method in methods}
-    return [
-        Row(
+    rows = []
+    for method in methods:
+        textbook = method + measuring.TEXTBOOK
+        known = textbook in medians
+        counted = facts[method].multiply_accumulates
+        row = Row(
             method,
             *size,
             seconds=tuple(seconds[method]),
             median_seconds=medians[method],
             times_as_fast=medians[methods[0]] / medians[method],
+            times_as_fast_as_textbook=medians[textbook] / medians[method] if known else None,
+            memory_of_textbook=peaks[method] / peaks[textbook] if known else None,
+            images_per_second=1 / medians[method],
             peak_bytes=peaks[method],
+            share_of_peak=counted and counted / medians[method] / rate,
+            operations=tuple(operations[method]),
             **facts[method]._asdict(),
         )
-        for method in methods
-    ]
-
-
-# From here to `peak_memory` all runs in the process of one method. `_prepare` leaves it its work.
-_work: Callable[[], object]
-_network: "tuple[StereoMatcher, Tensor, Tensor] | None" = None
-
-
-def _prepare(method: str, size: tuple[int, int], threads: int | None, device: str) -> None:
-    """Make the pair and the method of this process."""
-    global _work, _network
-    import cv2
-    import torch
-
-    from stereo_tr.datasets.generated import GeneratedScenes
-    from stereo_tr.matcher import prepare_views
-    from stereo_tr.scripts import peers
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-    sample = GeneratedScenes(*size, seed=SEED, photographs=False)[0]
-    views = [view.permute(1, 2, 0).numpy() for view in (sample.left, sample.right)]
-    if method in peers.MODES:
-        largest = sample.disparity.max().item()
-        _work = partial(peers.match, *views, largest, method)
-        return
-    matcher = _matcher(method, device)
-    _network = (matcher, *(view[None].to(device) for view in prepare_views(*views)))
-    _work = partial(matcher, *views)
-
-
-def _matcher(name: str, device: str) -> Any:
-    """The model as users run it; with random weights where none come along."""
-    import torch
-
-    from stereo_tr.matcher import StereoMatcher
-    from stereo_tr.pretrained import create_model, packaged_weights
-
-    try:
-        weights = packaged_weights(name)
-    except ValueError:
-        torch.manual_seed(SEED)
-        return StereoMatcher(create_model(name), device)
-    return StereoMatcher.from_pretrained(weights, device=device)
-
-
-def _run() -> float:
-    """Seconds of one run."""
-    start = time.perf_counter()
-    _work()  # its result lies in NumPy arrays, so a GPU has finished
-    return time.perf_counter() - start
-
-
-def _facts() -> Facts:
-    import cv2
-    import torch
-
-    from stereo_tr.stereo.scales import match_at_scales
-
-    if _network is None:
-        return Facts(None, None, cv2.getNumThreads())
-    matcher, left, right = _network
-    parameters = sum(parameter.numel() for parameter in matcher.model.parameters())
-    work = partial(match_at_scales, matcher.model, left, right, matcher.scales)
-    return Facts(parameters, multiply_accumulates(work), torch.get_num_threads())
-
-
-def multiply_accumulates(work: Callable[[], Any]) -> int:
-    """Count the multiplications in matrix products, convolutions and attention while `work` runs.
-
-    Fused attention is counted in its written-out form, because torch's counter doesn't know the
-    fused kernel of a CPU.
-    """
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        work()
-    return counter.get_total_flops() // 2  # a multiplication and an addition each
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes.
-
-    `getrusage` is no help on Linux: a new process starts with its parent's peak there.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def as_table(rows: Sequence[Row]) -> str:
-    """Lay the rows out as Markdown that reads well as it is, too."""
-    head = (
-        "height x width",
-        "model",
-        "threads",
-        "parameters",
-        "multiply-accumulates",
-        "seconds",
-        f"times as fast as {rows[0].model}",
-        "peak memory",
-    )
-    table = [head, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
-    table.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in table
-    )
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    def scaled(value: int | None, unit: float, ending: str) -> str:
-        return "-" if value is None else f"{value / unit:.2f} {ending}"
-
-    return (
-        f"{row.height}x{row.width}",
-        row.model,
-        str(row.threads),
-        scaled(row.parameters, 1e6, "M"),
-        scaled(row.multiply_accumulates, 1e9, "G"),
-        f"{row.median_seconds:.3f} ({min(row.seconds):.3f} to {max(row.seconds):.3f})",
-        f"{row.times_as_fast:.2f}",
-        scaled(row.peak_bytes, 1e9, "GB"),
-    )
+        rows.append(row)
+    return rows
 
 
 def _about() -> dict[str, Any]:

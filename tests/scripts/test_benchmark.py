@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stereo_tr.scripts import benchmark
+from stereo_tr.scripts import measuring
 from stereo_tr.scripts.main import main
 
 
@@ -31,13 +31,13 @@ def test_multiply_accumulates_counted_by_hand():
     pixels = 2 * 4 * 6
     convolution = pixels * 5 * 3 * 9
     scores, average = pixels * 7 * 5, pixels * 7 * 4
-    found = benchmark.multiply_accumulates(partial(Counted(), image, tokens))
+    found = measuring.multiply_accumulates(partial(Counted(), image, tokens))
     assert found == convolution + scores + average
 
 
 GROW = """
 import numpy as np
-from stereo_tr.scripts.benchmark import peak_memory
+from stereo_tr.scripts.measuring import peak_memory
 before = peak_memory()
 touched = np.ones(96 * 2**20, np.uint8)
 print(before, peak_memory() - before - touched.nbytes)
@@ -81,6 +81,43 @@ def test_a_run_from_start_to_end(tmp_path, capsys):
     assert all(row["model"] in line for row, line in zip(rows, lines[2:5], strict=True))
 
 
+def test_a_textbook_a_profile_and_a_budget(tmp_path, capsys):
+    file = tmp_path / "numbers.json"
+    settings = ["--models", "sttr_light", "--sizes", "16x24", "--runs", "1", "--threads", "1"]
+    settings += ["--baseline", "textbook", "--profile", "--max-memory", "3GB"]
+    main(["benchmark", *settings, "--json", str(file)])
+    ours, textbook = json.loads(file.read_text())["rows"]
+    assert (ours["model"], textbook["model"]) == ("sttr_light", "sttr_light:textbook")
+    ratio = textbook["median_seconds"] / ours["median_seconds"]
+    assert ours["times_as_fast_as_textbook"] == pytest.approx(ratio)
+    assert ours["memory_of_textbook"] == ours["peak_bytes"] / textbook["peak_bytes"]
+    assert textbook["times_as_fast_as_textbook"] is None
+    assert ours["parameters"] == textbook["parameters"]
+    assert ours["multiply_accumulates"] < textbook["multiply_accumulates"]
+    assert ours["predicted_bytes"] > 24 * 16 * 400
+    assert 0 < ours["share_of_peak"] < 1
+    for row in (ours, textbook):
+        shares = [share for _, share, _ in row["operations"]]
+        assert len(shares) == 10
+        assert shares == sorted(shares, reverse=True)
+        assert 0 < sum(shares) <= 1
+    assert "sttr_light:textbook at 16x24" in capsys.readouterr().out
+
+
+def test_training_steps_and_vision_models(tmp_path, capsys):
+    file = tmp_path / "numbers.json"
+    settings = ["--models", "sttr_light", "tiny_moat_0", "--sizes", "32x32", "--runs", "1"]
+    main(["benchmark", *settings, "--threads", "1", "--training", "--json", str(file)])
+    training = json.loads(file.read_text())["rows"]
+    assert [row["model"] for row in training] == ["sttr_light", "tiny_moat_0"]
+    main(["benchmark", *settings, "--threads", "1", "--memory", "--json", str(file)])
+    inference = json.loads(file.read_text())["rows"]
+    for trained, matched in zip(training, inference, strict=True):
+        assert trained["multiply_accumulates"] > 2 * matched["multiply_accumulates"]
+    out = capsys.readouterr().out
+    assert out.count("| 2160x3840") == 1  # predicted, for the stereo model
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -91,6 +128,9 @@ def test_a_run_from_start_to_end(tmp_path, capsys):
         (["--sizes", "8x640"], "8x640"),
         (["--runs", "0"], "--runs"),
         (["--threads", "0"], "--threads"),
+        (["--max-memory", "plenty"], "plenty"),
+        (["--models", "cstr_small", "--baseline", "textbook"], "published models"),
+        (["--training", "--peer", "sgbm"], "sgbm"),
     ],
 )
 def test_bad_settings_are_told_at_once(arguments, words, capsys):

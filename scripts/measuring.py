@@ -1,0 +1,285 @@
+"""What runs in the process of one method that the benchmark measures: its work, and its facts.
+
+A method is a model of this package by name; `NAME:textbook`, the same with every tensor of its
+equations made whole (tests/stereo/textbook.py, in a checkout only); or one of peers.MODES. Networks
+without packaged weights have random ones: the time doesn't depend on them.
+
+Tests  tests/scripts/test_benchmark.py
+"""
+
+import importlib.util
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SEED = 0
+"""of the pair, the weights and the labels; others take the same time"""
+
+TEXTBOOK = ":textbook"
+"""ends the name of a published model that is to be written out"""
+
+RATE_SIDE, RATE_RUNS = 2048, 5
+"""matrices whose product is the measure of a machine: large enough to keep all cores busy"""
+
+OPERATIONS = 10
+"""that a profile names"""
+
+
+class Task(NamedTuple):
+    """One method at one size, and how it is to run."""
+
+    method: str
+    height: int
+    width: int
+    threads: int | None = None
+    device: str = "cpu"
+    training: bool = False
+    max_memory: str | None = None
+
+
+class Facts(NamedTuple):
+    """What doesn't change from run to run."""
+
+    parameters: int | None
+    multiply_accumulates: int | None
+    """None where the method is no network"""
+    threads: int
+    predicted_bytes: int | None
+    """resident memory that was predicted, where the model can tell"""
+
+
+class Operation(NamedTuple):
+    """A line of a profile."""
+
+    name: str
+    share: float
+    """of the time, in [0, 1]"""
+    calls: int
+
+
+class _Work(NamedTuple):
+    run: Callable[[], object]
+    network: "nn.Module | None" = None
+    counted: Callable[[], object] | None = None
+    """what the arithmetic is counted of"""
+    kept: int | None = None
+    """bytes of maps that the model says it keeps"""
+
+
+_work: _Work
+_empty: int
+_task: Task
+
+
+def prepare(task: Task) -> None:
+    """Leave this process its work."""
+    global _work, _empty, _task
+    import cv2
+    import torch
+
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+        cv2.setNumThreads(task.threads)
+    torch.manual_seed(SEED)
+    _task = task
+    _work = _make(task)
+    _empty = peak_memory()
+
+
+def textbook_file() -> Path:
+    """Return where the textbook lies; FileNotFoundError outside a checkout."""
+    path = Path(__file__).resolve().parents[1] / "tests" / "stereo" / "textbook.py"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: --baseline textbook needs a checkout, tests are not installed"
+        )
+    return path
+
+
+def _make(task: Task) -> _Work:
+    from stereo_tr.pretrained import create_model, stereo_models
+    from stereo_tr.scripts import peers
+
+    name = task.method.removesuffix(TEXTBOOK)
+    if name in stereo_models():
+        model = _stereo_model(name)
+        return _stereo_work(_textbook(model) if name != task.method else model, task)
+    if name in peers.MODES:
+        sample, views = _pair(task)
+        return _Work(partial(peers.match, *views, sample.disparity.max().item(), name))
+    return _vision_work(create_model(name), task)
+
+
+def _stereo_model(name: str) -> "nn.Module":
+    from stereo_tr.pretrained import create_model, model_from_weights, packaged_weights
+
+    try:
+        return model_from_weights(packaged_weights(name), stereo=True)
+    except ValueError:
+        return create_model(name)
+
+
+def _textbook(model: "nn.Module") -> "nn.Module":
+    specification = importlib.util.spec_from_file_location("textbook", textbook_file())
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.Textbook(model)
+
+
+def _pair(task: Task) -> tuple[Any, list]:
+    from stereo_tr.datasets.generated import GeneratedScenes
+
+    sample = GeneratedScenes(task.height, task.width, seed=SEED, photographs=False)[0]
+    return sample, [view.permute(1, 2, 0).numpy() for view in (sample.left, sample.right)]
+
+
+def _stereo_work(model: "nn.Module", task: Task) -> _Work:
+    from stereo_tr.matcher import StereoMatcher, prepare_views
+    from stereo_tr.memory_need import kept_memory
+    from stereo_tr.stereo.scales import match_at_scales
+
+    sample, views = _pair(task)
+    if task.training:
+        fields = ([v] if isinstance(v, str) else v[None].to(task.device) for v in sample)
+        batch = type(sample)(*fields)
+        step = _training_step(model.to(task.device), partial(_total, model, batch))
+        return _Work(step, model, step)
+    matcher = StereoMatcher(model, task.device, max_memory=task.max_memory)
+    shown = (view[None].to(matcher.device) for view in prepare_views(*views))
+    counted = partial(match_at_scales, matcher.model, *shown, matcher.scales)
+    kept = kept_memory(model, matcher.scales, task.height, task.width)
+    return _Work(partial(matcher, *views), model, counted, kept)
+
+
+def _total(model: "nn.Module", batch: Any) -> "Tensor":
+    return sum(model.training_losses(batch).values())
+
+
+def _vision_work(model: "nn.Module", task: Task) -> _Work:
+    import torch
+
+    model = model.to(task.device)
+    image = torch.rand(1, 3, task.height, task.width, device=task.device)
+
+    def loss() -> "Tensor":
+        target = torch.zeros(1, dtype=torch.long, device=task.device)
+        return torch.nn.functional.cross_entropy(model(image), target)
+
+    def infer() -> "Tensor":
+        with torch.inference_mode():
+            return model(image).cpu()
+
+    if task.training:
+        step = _training_step(model, loss)
+        return _Work(step, model, step)
+    model.eval()
+    return _Work(infer, model, infer)
+
+
+def _training_step(model: "nn.Module", loss: Callable[[], "Tensor"]) -> Callable[[], None]:
+    import torch
+
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        total = loss()
+        total.backward()
+        optimizer.step()
+        total.item()  # a GPU has finished then
+
+    return step
+
+
+def run() -> float:
+    """Return the seconds of one run."""
+    start = time.perf_counter()
+    _work.run()  # its result lies in NumPy arrays or a number, so a GPU has finished
+    return time.perf_counter() - start
+
+
+def facts() -> Facts:
+    """Count parameters and arithmetic; to be asked after the peak memory."""
+    import cv2
+    import torch
+
+    if _work.network is None:
+        return Facts(None, None, cv2.getNumThreads(), None)
+    parameters = sum(parameter.numel() for parameter in _work.network.parameters())
+    counted = multiply_accumulates(_work.counted, training=_task.training)
+    predicted = None
+    if _work.kept is not None:
+        from stereo_tr.attention.memory import DEFAULT
+
+        predicted = _empty + _work.kept + DEFAULT
+    return Facts(parameters, counted, torch.get_num_threads(), predicted)
+
+
+def profile() -> list[Operation]:
+    """Name the operations that took longest in one run, themselves and not what they call."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    on_gpu = _task.device.startswith("cuda")
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with record(activities=kinds) as recorded:
+        _work.run()
+    events = recorded.key_averages()
+
+    def spent(event: Any) -> float:
+        return event.self_device_time_total if on_gpu else event.self_cpu_time_total
+
+    total = sum(map(spent, events)) or 1.0
+    dearest = sorted(events, key=spent, reverse=True)[:OPERATIONS]
+    return [Operation(event.key, spent(event) / total, event.count) for event in dearest]
+
+
+def multiply_accumulates(work: Callable[[], Any], *, training: bool = False) -> int:
+    """Count the multiplications in matrix products, convolutions and attention while `work` runs.
+
+    Fused attention is counted in its written-out form, because torch's counter doesn't know the
+    fused kernel of a CPU. `training`: with the way back.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with torch.set_grad_enabled(training), sdpa_kernel(SDPBackend.MATH), counter:
+        work()
+    return counter.get_total_flops() // 2  # a multiplication and an addition each
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes.
+
+    `getrusage` is no help on Linux: a new process starts with its parent's peak there.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def matrix_product_rate(threads: int | None, device: str) -> float:
+    """Measure multiply-accumulates a second in products of large float32 matrices: the ceiling."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    a, b = torch.rand(2, RATE_SIDE, RATE_SIDE, device=device)
+    seconds = []
+    for _ in range(RATE_RUNS):
+        start = time.perf_counter()
+        (a @ b)[0, 0].item()
+        seconds.append(time.perf_counter() - start)
+    return RATE_SIDE**3 / min(seconds)
