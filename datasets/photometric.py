@@ -73,7 +73,7 @@ def add_noise(
     """Add normal noise to each view; the variance, in squared levels of 255, is one for both."""
     deviation = float(np.sqrt(rng.uniform(*variance))) / 255
     left, right = (
-        (view + deviation * _noise(rng, view.shape)).clamp_(0, 1)
+        torch.add(view, _noise(rng, view.shape), alpha=deviation).clamp_(0, 1)
         for view in (sample.left, sample.right)
     )
     return sample._replace(left=left, right=right)
