@@ -2,6 +2,8 @@
 
     stereo-tr train --data generated --out run
     stereo-tr train --resume --out run
+    stereo-tr train --data sceneflow:0.7 generated:0.3 --root ~/data/sceneflow --out run
+    stereo-tr train --preset cstr --root ~/data/sceneflow --device cuda --out run
     torchrun --nproc-per-node 2 -m stereo_tr.scripts.train --data generated --out run
 
 Ctrl-C and SIGTERM finish the step, save and stop (exit code 130 or 143); a second one stops at
