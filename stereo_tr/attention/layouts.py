@@ -176,6 +176,9 @@ class Windows(Layout):
 
     def _roll(self, height: int, width: int) -> tuple[int, int]:
         down, across = self.shift
+        if torch.jit.is_tracing():  # sizes are tensors: the decision is recorded as arithmetic
+            high, wide = torch.as_tensor(height > self.height), torch.as_tensor(width > self.width)
+            return down * high.long(), across * wide.long()
         return down if height > self.height else 0, across if width > self.width else 0
 
     def _padding(self, height: int, width: int) -> tuple[int, int]:
@@ -185,7 +188,7 @@ class Windows(Layout):
         """N = B * windows sequences, windows row after row."""
         below, right = self._padding(x.shape[1], x.shape[2])
         down, across = self._roll(x.shape[1], x.shape[2])
-        x = F.pad(x, (0, 0, 0, right, 0, below)).roll((-down, -across), (1, 2))
+        x = _rolled(F.pad(x, (0, 0, 0, right, 0, below)), -down, -across)
         x = x.unflatten(2, (-1, self.width)).unflatten(1, (-1, self.height))
         return x.transpose(2, 3).flatten(0, 2).flatten(1, 2)
 
@@ -197,7 +200,7 @@ class Windows(Layout):
         down, across = (height + below) // self.height, (width + right) // self.width
         x = tokens.unflatten(1, (self.height, self.width)).unflatten(0, (-1, down, across))
         x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return x.roll(self._roll(height, width), (1, 2))[:, :height, :width]
+        return _rolled(x, *self._roll(height, width))[:, :height, :width]
 
     def window(self, height: int, width: int) -> tuple[int, int]:
         """One window, whatever the map."""
@@ -209,11 +212,11 @@ class Windows(Layout):
         """[windows, T, T]: True where two tokens come from the same part of the image."""
         below, right = self._padding(height, width)
         down, across = self._roll(height, width)
-        if not any((down, across, below, right)):
+        if not torch.jit.is_tracing() and not any((down, across, below, right)):
             return None
 
         def part(size: int, padding: int, shift: int) -> Tensor:
-            place = torch.arange(size + padding, device=device).roll(-shift, 0)
+            place = (torch.arange(size + padding, device=device) + shift) % (size + padding)
             wrapped = torch.arange(size + padding, device=device) >= size + padding - shift
             return wrapped.long() + 2 * (place >= size).long()
 
@@ -223,3 +226,13 @@ class Windows(Layout):
         whole = Windows(self.height, self.width)
         parts = whole.split(parts)[..., 0]
         return parts[:, :, None] == parts[:, None, :]
+
+
+def _rolled(x: Float[Tensor, "B H W C"], down: int, across: int) -> Float[Tensor, "B H W C"]:
+    """Roll maps; while a graph is recorded by an index, because ONNX's roll takes fixed shifts."""
+    if not torch.jit.is_tracing():
+        return x.roll((down, across), (1, 2))
+    for dim, shift in ((1, down), (2, across)):
+        size = x.shape[dim]
+        x = x.index_select(dim, (torch.arange(size, device=x.device) - shift) % size)
+    return x

@@ -53,7 +53,8 @@ class Propagation(nn.Module):
         """
         _, height, width, _ = tokens.shape
         # Disparities are averaged here: in full precision, whatever the layers around compute in.
-        query, key = self.to_query(tokens).float(), self.to_key(tokens).float()
+        kind = self.to_query.weight.dtype
+        query, key = self.to_query(tokens).to(kind), self.to_key(tokens).to(kind)
         with torch.autocast(tokens.device.type, enabled=False):
             return self._spread(query, key, disparity, trust, height, width)
 
@@ -176,7 +177,9 @@ class DetailRefinement(nn.Module):
         relief = start - F.avg_pool2d(start, 5, stride=1, padding=2, count_include_pad=False)
         x = self.blocks(self.inputs(torch.cat((left, hidden, cost, relief.detach()), dim=1)))
         offsets, gate, occlusion, confidence = (
-            self.outputs(x).float().split((2 * self.reach + 1, 1, 1, 1), dim=1)
+            self.outputs(x)
+            .to(self.outputs.weight.dtype)
+            .split((2 * self.reach + 1, 1, 1, 1), dim=1)
         )
         steps = torch.arange(-self.reach, self.reach + 1, device=x.device, dtype=start.dtype)
         move = ((offsets + cost).softmax(1) * steps[:, None, None]).sum(1, keepdim=True)
@@ -202,7 +205,8 @@ class DetailRefinement(nn.Module):
         outermost column is compared.
         """
         # Places need float32, whatever the layers compute in: bfloat16 counts to 256.
-        left, right = self.to_descriptor(left).float(), self.to_descriptor(right).float()
+        kind = self.to_descriptor.weight.dtype
+        left, right = self.to_descriptor(left).to(kind), self.to_descriptor(right).to(kind)
         _, channels, height, width = left.shape
         steps = torch.arange(-self.reach, self.reach + 1, device=left.device, dtype=left.dtype)
         x = torch.arange(width, device=left.device, dtype=left.dtype)

@@ -47,6 +47,11 @@ class PairNorm(nn.Module):
     def forward(self, views: Float[Tensor, "V C h w"]) -> Float[Tensor, "V C h w"]:
         """Normalise view b together with view V/2 + b."""
         pairs = views.shape[0] // 2
+        if torch.jit.is_tracing():  # recorded step by step: ONNX's batch norm wants fixed channels
+            folded = views.unflatten(0, (2, pairs))
+            variance, mean = torch.var_mean(folded, (0, 3, 4), correction=0, keepdim=True)
+            scale = self.weight[:, None, None] * (variance + 1e-5).rsqrt()
+            return ((folded - mean) * scale + self.bias[:, None, None]).flatten(0, 1)
         # A pair's two views become the batch, and the pairs join the channels; nothing is copied.
         folded = views.unflatten(0, (2, pairs)).flatten(1, 2)
         normalised = F.batch_norm(
