@@ -10,7 +10,7 @@ The graph takes batches of any height and width: stereo models `left` and `right
 take `images` and give `scores`. `--check` runs the written file beside the model at two sizes that
 it wasn't recorded for. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
 
-Tests  tests/scripts/test_export.py
+Tests  tests/test_export.py
 """
 
 import statistics

@@ -7,7 +7,7 @@ a pair before and after (several scales, filling in) is `match_at_scales`, as fo
 the file's metadata say at which scales the model is to be asked.
 
 Letters  B batch, H W image height and width in pixels
-Tests    tests/scripts/test_export.py
+Tests    tests/test_export.py
 """
 
 import json

@@ -9,7 +9,7 @@ newer exporter reasons about sizes in symbols, which takes it minutes for a ster
 trace takes seconds (torch 2.13); `pt2` goes that way, because there is no other.
 
 Letters  B batch, C channels, H W image, K classes or joint channels
-Tests    tests/scripts/test_export.py: each format against the model, at other sizes
+Tests    tests/test_export.py: each format against the model, at other sizes
 """
 
 import io

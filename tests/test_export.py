@@ -6,10 +6,9 @@ from pathlib import Path
 import graphs
 import numpy as np
 import pytest
-import tiny
 import torch
 
-from stereo_tr.datasets.files import read_disparity
+from stereo_tr.datasets.files import read_disparity, write_png
 from stereo_tr.exported import ExportedStereo
 from stereo_tr.exporting import FORMATS, write_graph
 from stereo_tr.matcher import StereoMatcher
@@ -17,7 +16,7 @@ from stereo_tr.pretrained import save_weights
 from stereo_tr.scripts.export import main
 from stereo_tr.stereo.scales import Scales
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,6 @@ def stereo(tmp_path_factory):
 def test_a_file_is_the_model_at_any_scale(stereo):
     weights, path = stereo
     views = np.random.default_rng(0).random((2, 70, 90, 3), np.float32)
-    expected = StereoMatcher.from_pretrained(weights)(*views)
     matcher = StereoMatcher.from_pretrained(path)
     assert matcher.scales == Scales(least_pixels=360_000, coarse=0.4)
     matcher.scales = Scales(least_pixels=9000, coarse=0.6)
@@ -47,7 +45,9 @@ def test_a_file_is_the_model_at_any_scale(stereo):
 
 def test_estimate_needs_no_model_code(stereo, tmp_path):
     """In a process of its own: this one has the models already."""
-    views = tiny.write_views(tmp_path)
+    views = [str(tmp_path / name) for name in ("left.png", "right.png")]
+    for path, view in zip(views, np.random.default_rng(0).random((2, 40, 56, 3)), strict=True):
+        write_png(path, (255 * view).astype(np.uint8))
     program = (
         "import sys; from stereo_tr.scripts.estimate import main; main(sys.argv[1:]); "
         "print([n for n in sys.modules if n.startswith(('stereo_tr.convolution', "
