@@ -68,6 +68,16 @@ def test_splits_are_by_frame_number(tmp_path, kitti):
     assert counts == {"training": expected[:1], "testing": expected[1:]}
 
 
+def test_vehicles_of_2015_are_the_foreground(tmp_path):
+    for frame in ("000000_10", "000001_10"):
+        write_frame(tmp_path / "training", FOLDERS[Kitti2015], frame)
+    vehicles = np.array([[0, 0, 1, 1, 0], [0, 0, 7, 0, 0], [0, 0, 0, 0, 0]], np.uint8)
+    trees.write_picture(tmp_path / "training" / "obj_map" / "000001_10.png", vehicles)
+    pairs = Kitti2015(tmp_path)
+    assert pairs.foreground(0) is None
+    assert np.array_equal(pairs.foreground(1), vehicles > 0)
+
+
 def test_grey_pairs_of_2012(tmp_path):
     folders = ("image_0", "image_1", "disp_occ", "disp_noc")
     write_frame(tmp_path / "training", folders, "000000_10")

@@ -78,6 +78,14 @@ def test_v3_is_opened_by_its_size(tmp_path):
     assert not pairs.occlusion_known(0)
 
 
+def test_views_of_v3_open_without_truth_where_that_is_said(tmp_path):
+    scene = tmp_path / "trainingQ" / "Piano"
+    trees.write_views(scene / "im0.png", scene / "im1.png")
+    with pytest.raises(FileNotFoundError, match=r"no disparity for .*Piano"):
+        MiddleburyV3(tmp_path)
+    assert len(MiddleburyV3(tmp_path, truth=False)) == 1
+
+
 def test_v3_below_the_folder_of_its_archive(tmp_path):
     above = tmp_path / "MiddEval3"
     write_pfm_scene(above / "trainingQ" / "Motorcycle", "GT", mask=True)
