@@ -70,7 +70,8 @@ class TrainingSettings:
     """train nothing: write the averaged weights of the last checkpoint in --out to this file"""
     preset: Literal[*PRESETS] | None = None
     """small: our recipe for cstr_small; cstr (also called published) and sttr: pre-training on
-    FlyingThings3D as published; kitti: STTR's fine-tuning on KITTI, which starts from --weights"""
+    FlyingThings3D as published; kitti: STTR's fine-tuning on KITTI, which starts from --weights;
+    classify: vision models on images by class (stereo-tr classify)"""
     model: str | None = None
     """name of the model (small: cstr_small, cstr: cstr, sttr and kitti: sttr)"""
     override: tuple[str, ...] | None = None
