@@ -190,7 +190,7 @@ def shapes(count: int, seed: int, side: int = LARGE) -> "tuple[Tensor, Tensor]":
         picture[:] = ground = random.uniform(0, 1, 3)
         for _ in range(random.integers(1, 3)):
             kind = int(random.integers(1, len(SHAPES)))
-            middle = random.uniform(0.15, 0.85, 2) * side
+            middle = random.uniform(0.25, 0.75, 2) * side
             reach = random.uniform(0.18, 0.3) * side
             corners = {"disc": 40, "square": 4, "triangle": 3}[SHAPES[kind]]
             angles = (np.arange(corners) + 0.5) * 2 * np.pi / corners + np.pi / 2
@@ -276,7 +276,7 @@ def _transunet(steps: int) -> "tuple[nn.Module, str, float, float]":
     from stereo_tr.vision.transunet import segmentation_loss
 
     name = "transunet_r50_vit_b16"
-    pictures, labels = shapes(2000, seed=0)
+    pictures, labels = shapes(4000, seed=0)
     model = create_model(name, **TINY[name])
 
     def losses(chosen: "torch.Tensor") -> "torch.Tensor":
