@@ -1,6 +1,6 @@
 """The lecture's table, small: how queries meet pixels, at equal steps, data and seeds.
 
-    python -m stereo_tr.scripts.interactions --out interactions
+    stereo-tr interactions --out interactions
 
 Trains one small mask transformer for each interaction (cross-attention, dual-path cross-attention,
 k-means, dual-path k-means, CMT-DeepLab's clustering) and seed, on the same generated images, and

@@ -76,7 +76,7 @@ def segment_images(settings: SegmentImages) -> list[Path]:
 
     paths = _pictures(settings)
     device = usable_device(settings.device)
-    model = _model(settings).to(device).eval()
+    model = segmenting_model(settings.weights, settings.model).to(device).eval()
     classes, rules = _meaning(settings, model)
     writable_folder(settings.out)
     written = []
@@ -117,8 +117,11 @@ def _pictures(settings: SegmentImages) -> list[Path]:
     return paths
 
 
-def _model(settings: SegmentImages) -> "nn.Module":
-    """The model with its weights. Raises ValueError for one that doesn't segment."""
+def segmenting_model(weights: str | None, name: str | None) -> "nn.Module":
+    """The model `name` with its weights; None: the packaged ones, the model that they are of.
+
+    Raises ValueError for one that doesn't segment.
+    """
     from stereo_tr.pretrained import (
         create_model,
         load_weights,
@@ -127,18 +130,17 @@ def _model(settings: SegmentImages) -> "nn.Module":
         packaged_weights,
     )
 
-    if settings.model is not None and model_kind(settings.model) not in ("mask", None):
-        raise ValueError(f"{settings.model} doesn't segment; see stereo_tr.list_models()")
-    weights: str | Path | None = settings.weights
+    if name is not None and model_kind(name) not in ("mask", None):
+        raise ValueError(f"{name} doesn't segment; see stereo_tr.list_models()")
     if weights is None:
         try:
-            weights = packaged_weights(settings.model or DEFAULT)
+            model = model_from_weights(packaged_weights(name or DEFAULT))
         except ValueError as error:
             raise ValueError(f"{error}. Here: {HOW_TO_TRAIN}") from error
-    if settings.model is None or settings.weights is None:
+    elif name is None:
         model = model_from_weights(weights)
     else:
-        model = create_model(settings.model)
+        model = create_model(name)
         load_weights(model, weights)
     if not hasattr(model, "num_queries"):
         raise ValueError(f"{weights} are weights of a model that doesn't segment; {HOW_TO_TRAIN}")
@@ -179,7 +181,20 @@ def _files(
         for number, assignment in enumerate(output.assignments, 1)
     }
     numbers = result.segment_map.cpu().numpy()
-    listed = [
+    name = f"{path.stem}_panoptic.png"
+    content = coco_annotation(path.name, name, numbers, listed_segments(result, classes))
+    content |= {"categories": classes.categories()}
+    return {
+        "_overlay.png": encode_png(shown),
+        "_clusters.png": encode_png(side_by_side(layers | {"prediction": shown})),
+        "_panoptic.png": encode_coloured_numbers(numbers),
+        "_panoptic.json": json.dumps(content, indent=1).encode(),
+    }
+
+
+def listed_segments(result: "Panoptic", classes: "ClassList") -> list[dict[str, Any]]:
+    """The segments as COCO's JSON has them, with their classes' names and scores."""
+    return [
         {
             "id": s.number,
             "category_id": classes.identifiers[s.category],
@@ -189,16 +204,6 @@ def _files(
         }
         for s in result.segments
     ]
-    name = f"{path.stem}_panoptic.png"
-    content = coco_annotation(path.name, name, numbers, listed) | {
-        "categories": classes.categories()
-    }
-    return {
-        "_overlay.png": encode_png(shown),
-        "_clusters.png": encode_png(side_by_side(layers | {"prediction": shown})),
-        "_panoptic.png": encode_coloured_numbers(numbers),
-        "_panoptic.json": json.dumps(content, indent=1).encode(),
-    }
 
 
 def _report(path: Path, result: "Panoptic", classes: "ClassList", seconds: float) -> str:
