@@ -229,7 +229,7 @@ import tiny
 from stereo_tr.matcher import StereoMatcher
 from stereo_tr.scripts.estimate import main
 
-def slow(weights=None, model=None, device="cpu"):
+def slow(weights=None, model=None, device="cpu", *settings):
     matcher = StereoMatcher(tiny.RampModel(), device)
     forward = matcher.model.forward
     def forever(*views):
