@@ -26,6 +26,7 @@ from .dual_path import INTERACTIONS, DualPathLayer
 from .heads import FEATURES, HIDDEN, MaskHead, SemanticBranch
 from .losses import MaskLosses, mask_losses
 from .output import MaskOutput
+from .translation import without_branch
 
 OUTPUT_STRIDE, FINEST = 16, 4
 """the decoder moves between these"""
@@ -286,6 +287,10 @@ class MaXDeepLab(nn.Module):
     def training_losses(self, sample: PanopticSample) -> dict[str, Tensor]:
         """Weighted losses of a batch by name; what is learned is their sum."""
         return mask_losses(self(sample.image), sample, self.losses)
+
+    def translate_weights(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights that were trained with the semantic branch for a model without it."""
+        return without_branch(weights, self)
 
 
 max_deeplab_s = partial(MaXDeepLab)

@@ -134,12 +134,12 @@ _PARTS = {
 
 
 def of_kmax(weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-    """Read a whole checkpoint for `model`, a KMaxDeepLab; weights in our layout stay as they are.
+    """Read a whole checkpoint for `model`, a KMaxDeepLab; names in our layout stay as they are.
 
     The auxiliary semantic branch is left out where the model has none.
     """
     if not any(name.startswith("sem_seg_head.") for name in weights):
-        return weights
+        return without_branch(weights, model)
     parts: dict[str, dict[str, Tensor]] = {ours: {} for ours in ("", *_PARTS.values())}
     for name, value in weights.items():
         place = next((theirs for theirs in _PARTS if name.startswith(theirs)), "")
@@ -155,6 +155,13 @@ def of_kmax(weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Ten
         "semantic.": {} if model.semantic is None else renamed(parts["semantic."], SEMANTIC),
     }
     return {ours + name: value for ours, part in read.items() for name, value in part.items()}
+
+
+def without_branch(weights: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """Leave out the auxiliary semantic branch, which only trains, where `model` has none."""
+    if model.semantic is not None:
+        return weights
+    return {name: value for name, value in weights.items() if not name.startswith("semantic.")}
 
 
 def _by_map(decoder: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -187,6 +187,16 @@ def test_the_published_layout_loads(backbone):
     load_weights(second, first.state_dict())
 
 
+def test_weights_from_training_load_without_the_semantic_branch():
+    make = partial(small, encoder=ENCODERS["resnet50"])
+    trained, without = make(semantic=True), make()
+    load_weights(without, trained.state_dict())
+    for name, value in without.state_dict().items():
+        assert torch.equal(value, trained.state_dict()[name]), name
+    with pytest.raises(ValueError, match="semantic"):
+        load_weights(trained, without.state_dict())
+
+
 def test_by_name():
     overrides = SMALL | {"encoder": ENCODERS["max_s"], "interaction": "dual_kmeans"}
     assert isinstance(create_model("kmax_max_s", **overrides), KMaxDeepLab)
