@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from .added import PositionTables, Work, added_scores, unskew
 from .memory import pieces
 
 if TYPE_CHECKING:
@@ -58,30 +59,6 @@ ASSIGNMENTS: dict[str, Callable[[Tensor], Tensor]] = {
 """How scores become weights. A new assignment is one function and one line here."""
 
 
-_FORBIDDEN = -1e9
-"""added to the score of a pair that must not meet (in float16 half of what that reaches): far below
-any score, so that softmax gives it exactly 0"""
-
-
-class PositionTables(NamedTuple):
-    """What a position term adds to one call of `attend`; every part may be absent.
-
-    Offset tables have one row for each offset j - i, ascending from -(T-1) to S-1, so that
-    R = T + S - 1 products serve all T x S pairs (the skewing of Transformer-XL).
-    """
-
-    query: Float[Tensor, "#E R D"] | None = None
-    """offset table dotted with the queries"""
-    key: Float[Tensor, "#E R D"] | None = None
-    """offset table dotted with the keys; scaled as a query is"""
-    value: Float[Tensor, "#E R V"] | None = None
-    """offset table retrieved with the weights, beside the values"""
-    bias: Float[Tensor, "*E T S"] | None = None
-    """added to the scaled scores as it is"""
-    angles: Float[Tensor, "N half"] | None = None
-    """rotation of token n, in radians, for each pair of channels; at least max(T, S) rows"""
-
-
 class Attended(NamedTuple):
     """Result of attention, with scores and weights where somebody asked for the scores."""
 
@@ -90,30 +67,6 @@ class Attended(NamedTuple):
     """scaled, masked (-inf), position included, before the assignment"""
     weights: Float[Tensor, "*B T S"] | None = None
     """after the assignment: what the values were averaged with"""
-
-
-def skew(products: Float[Tensor, "*B T R"], keys: int) -> Float[Tensor, "*B T S"]:
-    """Pick out[i, j] = products[i, j - i + T - 1], without copying.
-
-    `products` holds a column for each offset, R = T + S - 1 of them; S is `keys`.
-    """
-    queries, offsets = products.shape[-2:]
-    assert offsets == queries + keys - 1, (queries, offsets, keys)
-    if queries == 1:
-        return products
-    flat = products.reshape(*products.shape[:-2], queries * offsets)
-    flat = flat.narrow(-1, queries - 1, queries * (offsets - 1))
-    return flat.unflatten(-1, (queries, offsets - 1))[..., :keys]
-
-
-def unskew(weights: Float[Tensor, "*B T S"]) -> Float[Tensor, "*B T R"]:
-    """Inverse of `skew`: out[i, j - i + T - 1] = weights[i, j], zero elsewhere."""
-    queries, keys = weights.shape[-2:]
-    offsets = queries + keys - 1
-    if queries == 1:
-        return weights
-    flat = F.pad(weights, (0, offsets - 1 - keys)).flatten(-2)
-    return F.pad(flat, (queries - 1, 1)).unflatten(-1, (queries, offsets))
 
 
 def rotate(x: Float[Tensor, "*B N D"], angles: Float[Tensor, "M half"]) -> Float[Tensor, "*B N D"]:
@@ -156,7 +109,7 @@ def attend(
         tokens = _fused(query, key, value, position, mask, scale)
     else:
         scores = query @ key.transpose(-1, -2)
-        bias = _added_scores(query, key, position, mask, scale)
+        bias = added_scores(query, key, position, mask, scale)
         if bias is not None:
             scores = scores + bias
         weights = ASSIGNMENTS[assignment](scores)
@@ -195,13 +148,15 @@ def _fused(
         each = heads * ((queries + keys) * (queries + keys - 1) + queries * keys)
         parts = pieces(batch, each * query.element_size(), cached=not query.is_cuda)
     if len(parts) == 1:
-        bias = _added_scores(query, key, position, mask, scale)
+        bias = added_scores(query, key, position, mask, scale)
+        if bias is not None and bias.ndim == 3:  # with three axes the kernel takes twice as long
+            bias = bias[None]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-    work = _Work.make(query, keys, parts[0].stop)
+    work = Work.make(query, keys, parts[0].stop)
     tokens = query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
     for part in parts:
         q, k, v = query[part], key[part], value[part]
-        bias = _added_scores(q, k, position, _of(part, mask), scale, work)
+        bias = added_scores(q, k, position, _of(part, mask), scale, work)
         tokens[part] = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
     return tokens
 
@@ -209,67 +164,6 @@ def _fused(
 def _of(part: slice, mask: Tensor | None) -> Tensor | None:
     """The mask of some sequences; it may be one for all of them."""
     return mask if mask is None or mask.ndim < 4 or mask.shape[0] == 1 else mask[part]
-
-
-class _Work(NamedTuple):
-    """Memory for what offsets add to the scores of one piece after the other."""
-
-    query: Tensor
-    key: Tensor
-    total: Tensor
-
-    @classmethod
-    def make(cls, query: Tensor, keys: int, length: int) -> _Work:
-        """Room for `length` sequences."""
-        (heads, queries), offsets = query.shape[1:3], query.shape[2] + keys - 1
-        counts = queries * offsets, keys * offsets, queries * keys
-        return cls(*(query.new_empty(length * heads * count) for count in counts))
-
-
-def _added_scores(
-    query: Tensor,
-    key: Tensor,
-    position: PositionTables,
-    mask: Tensor | None,
-    scale: int | float | None,
-    work: _Work | None = None,
-) -> Tensor | None:
-    """Sum of what position and mask add to the scores; `query` is scaled already."""
-    queries, keys = query.shape[-2], key.shape[-2]
-    at_query = at_key = None
-    if position.query is not None:
-        at_query = skew(_offset_products(query, position.query, work and work.query), keys)
-    if position.key is not None:
-        scaled = position.key * (key.shape[-1] ** -0.5 if scale is None else scale)
-        # From a key's place the offsets to the queries run the other way round.
-        products = _offset_products(key, scaled.flip(-2), work and work.key)
-        at_key = skew(products, queries).transpose(-1, -2)
-    added = at_key if at_query is None else at_query
-    if at_query is not None and at_key is not None:
-        shape = at_query.shape
-        out = work.total[: shape.numel()].view(shape) if work else None
-        added = torch.add(at_query, at_key, out=out)
-    if position.bias is not None:
-        added = position.bias if added is None else added + position.bias
-    if mask is not None:  # finite, so that a query that may look at nothing has no NaN
-        forbidden = torch.zeros_like(mask, dtype=query.dtype)
-        forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
-        added = forbidden if added is None else added + forbidden
-    return added
-
-
-def _offset_products(
-    tokens: Float[Tensor, "B E T D"], table: Float[Tensor, "#E R D"], work: Tensor | None = None
-) -> Float[Tensor, "B E T R"]:
-    """Every token times every row of its head's table: one large product a head."""
-    batch, heads, count, _ = tokens.shape
-    table = table.to(tokens.dtype).expand(heads, -1, -1).transpose(1, 2)
-    out = None
-    if work is not None:
-        shape = heads, batch * count, table.shape[-1]
-        out = work[: shape[0] * shape[1] * shape[2]].view(shape)
-    products = torch.bmm(tokens.transpose(0, 1).flatten(1, 2), table, out=out)
-    return products.unflatten(1, (batch, count)).transpose(0, 1)
 
 
 class Attention(nn.Module):
@@ -372,5 +266,5 @@ class Attention(nn.Module):
         scale = (x.shape[-1] // self.heads) ** -0.5
         query, key = (self.to_query(x) * scale)[:, None], self.to_key(context)[:, None]
         scores = query @ key.transpose(-1, -2)
-        added = _added_scores(query, key, tables, None, scale)
+        added = added_scores(query, key, tables, None, scale)
         return (scores if added is None else scores.add_(added))[:, 0]

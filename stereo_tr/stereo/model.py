@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..attention.memory import joined, pieces
 from ..datasets.sample import StereoSample
 from ..vision.classifier import Classifier
 from . import losses
@@ -24,19 +25,23 @@ from .context import ContextLayer
 from .encoder import EncoderFeatures
 from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
-from .output import StereoOutput
+from .output import StereoOutput, scores_kept
 from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
 from .scales import Scales
 
 DESCRIPTOR = 16
 """channels that the refinement compares: as few as that, because it does so at half the size"""
 
+MATCHING_TABLES = 3
+"""numbers a view for each pair of tokens in a row while they are matched: scores, plan, its
+exponential and what makes them"""
+
 
 class Details(NamedTuple):
     """Every stage on the way, for the losses and for people who want to look inside."""
 
-    log_assignment: Float[Tensor, "B h w+1 w+1"]
-    """log of the optimal transport from left to right tokens, with dustbins"""
+    log_assignment: Float[Tensor, "B h w+1 w+1"] | None
+    """log of the optimal transport from left to right tokens, with dustbins; None if not kept"""
     match: RawMatch
     """disparity in tokens"""
     adjusted: Adjusted
@@ -51,6 +56,8 @@ class ContextStereoTransformer(nn.Module):
     Confidence is the probability that the disparity is wrong by less than one pixel.
     """
 
+    pixel_bytes = 1000
+    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 640x480)"""
     scales = Scales(least_pixels=360_000, coarse=0.4)
     """for the matcher; a 640x480 pair is matched at its own size, and once more coarsely. Chosen on
     the pairs of docs/accuracy.md, which shows what it gains"""
@@ -111,6 +118,8 @@ class ContextStereoTransformer(nn.Module):
         """Match `left` to `right`, RGB in [0, 1], of any size; `details` is a `Details`."""
         height, width = left.shape[-2:]
         views = _pad(_standardise(torch.cat((left, right))))
+        # A tenth faster on a CPU (measured), and tokens need no copy.
+        views = views.contiguous(memory_format=torch.channels_last)
         pyramid = self.features(views)
 
         main = pyramid.quarter.permute(0, 2, 3, 1)
@@ -119,8 +128,15 @@ class ContextStereoTransformer(nn.Module):
             main, context = layer(main, context)
         main = self.norm(main)
 
-        log_assignment = self.match(main)
-        match = read_matches(log_assignment.exp(), self.window)
+        found, plans = [], []
+        each = main.shape[0] * MATCHING_TABLES * main.shape[2] ** 2 * 4
+        for rows in pieces(main.shape[1], each, cached=not main.is_cuda):
+            plan = self.match(main[:, rows])
+            found.append(read_matches(plan.exp(), self.window))
+            if scores_kept():
+                plans.append(plan)
+        log_assignment = joined(plans, 1)
+        match = RawMatch(*(joined(maps, 1) for maps in zip(*found, strict=True)))
         left_tokens = main.chunk(2)[0]
         adjusted = self.adjustment(left_tokens, match)
         refined = self.refinement(*pyramid.half.chunk(2), adjusted)
@@ -138,7 +154,7 @@ class ContextStereoTransformer(nn.Module):
 
         In float32 whatever the layers before compute in: its exponentials would blow rounding up.
         """
-        left, right = self.to_descriptor(tokens).float().chunk(2)
+        left, right = self.to_descriptor(tokens).to(self.dustbin.dtype).chunk(2)
         with torch.autocast(tokens.device.type, enabled=False):
             scores = left @ right.transpose(-1, -2)
             scores = scores * self.temperature.exp() * left.shape[-1] ** -0.5

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stereo_tr.attention import ASSIGNMENTS, Attention, PositionTables, attend
-from stereo_tr.attention.attend import skew, unskew
+from stereo_tr.attention.added import skew, unskew
 
 B, E, T, S, D, V = 2, 3, 5, 7, 8, 4
 

@@ -10,13 +10,13 @@ Source   Li et al. 2021, "Revisiting Stereo Depth Estimation From a Sequence-to-
 Tests    tests/stereo/test_published.py: outputs, losses, gradients of the original code
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from stereo_tr.attention.memory import pieces
+from stereo_tr.attention.memory import joined, pieces
 from stereo_tr.datasets.sample import StereoSample
 
 from ..matching import optimal_transport
@@ -144,8 +144,8 @@ class PublishedStereo(nn.Module):
             if scores_kept():
                 scores.append(raw)
                 plans.append(plan)
-        maps = TokenDisparity(*(_joined(maps) for maps in zip(*found, strict=True)))
-        return maps, _joined(scores), _joined(plans)
+        maps = TokenDisparity(*(joined(maps, 1) for maps in zip(*found, strict=True)))
+        return maps, joined(scores, 1), joined(plans, 1)
 
     def losses(self, output: StereoOutput, sample: StereoSample) -> dict[str, Tensor]:
         """Return the published losses of a batch, weighted; see `published_losses`."""
@@ -192,13 +192,6 @@ def sttr_light(layers: int = 6, heads: int = 4) -> PublishedStereo:
             PublishedTransformer(layers, heads, context=False),
         )
     )
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor | None:
-    """Put rows together again."""
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    return torch.cat(tuple(parts), dim=1)
 
 
 def _channels(*values: float) -> Tensor:

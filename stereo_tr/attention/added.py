@@ -1,0 +1,128 @@
+"""What position and mask add to the scores, for all pairs at once and without copies.
+
+A term that depends on the offset j - i alone is a product with R = T + S - 1 rows, not with T x S:
+it is made once for each token and offset, and skewed into place.
+
+Letters  B batch, E heads, D channels a head, V of a value; T queries, S keys; i a query, j a key;
+         R = T + S - 1 offsets j - i
+Source   skewing: Dai et al. 2019 (Transformer-XL), https://arxiv.org/abs/1901.02860; terms: Li et
+         al. 2021 (STTR), Wang et al. 2020 (Axial-DeepLab)
+Tests    tests/attention/test_attend.py: float64 loops; tests/attention/test_memory.py
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+_FORBIDDEN = -1e9
+"""added to the score of a pair that must not meet (in float16 half of what that reaches): far below
+any score, so that softmax gives it exactly 0"""
+
+
+class PositionTables(NamedTuple):
+    """What a position term adds to one call of `attend`; every part may be absent.
+
+    Offset tables have one row for each offset j - i, ascending from -(T-1) to S-1, so that
+    R = T + S - 1 products serve all T x S pairs (the skewing of Transformer-XL).
+    """
+
+    query: Float[Tensor, "#E R D"] | None = None
+    """offset table dotted with the queries"""
+    key: Float[Tensor, "#E R D"] | None = None
+    """offset table dotted with the keys; scaled as a query is"""
+    value: Float[Tensor, "#E R V"] | None = None
+    """offset table retrieved with the weights, beside the values"""
+    bias: Float[Tensor, "*E T S"] | None = None
+    """added to the scaled scores as it is"""
+    angles: Float[Tensor, "N half"] | None = None
+    """rotation of token n, in radians, for each pair of channels; at least max(T, S) rows"""
+
+
+def skew(products: Float[Tensor, "*B T R"], keys: int) -> Float[Tensor, "*B T S"]:
+    """Pick out[i, j] = products[i, j - i + T - 1], without copying.
+
+    `products` holds a column for each offset, R = T + S - 1 of them; S is `keys`.
+    """
+    queries, offsets = products.shape[-2:]
+    assert offsets == queries + keys - 1, (queries, offsets, keys)
+    if queries == 1:
+        return products
+    flat = products.reshape(*products.shape[:-2], queries * offsets)
+    flat = flat.narrow(-1, queries - 1, queries * (offsets - 1))
+    return flat.unflatten(-1, (queries, offsets - 1))[..., :keys]
+
+
+def unskew(weights: Float[Tensor, "*B T S"]) -> Float[Tensor, "*B T R"]:
+    """Inverse of `skew`: out[i, j - i + T - 1] = weights[i, j], zero elsewhere."""
+    queries, keys = weights.shape[-2:]
+    offsets = queries + keys - 1
+    if queries == 1:
+        return weights
+    flat = F.pad(weights, (0, offsets - 1 - keys)).flatten(-2)
+    return F.pad(flat, (queries - 1, 1)).unflatten(-1, (queries, offsets))
+
+
+class Work(NamedTuple):
+    """Memory for what offsets add to the scores of one piece after the other."""
+
+    query: Tensor
+    key: Tensor
+    total: Tensor
+
+    @classmethod
+    def make(cls, query: Tensor, keys: int, length: int) -> Work:
+        """Room for `length` sequences."""
+        (heads, queries), offsets = query.shape[1:3], query.shape[2] + keys - 1
+        counts = queries * offsets, keys * offsets, queries * keys
+        return cls(*(query.new_empty(length * heads * count) for count in counts))
+
+
+def added_scores(
+    query: Tensor,
+    key: Tensor,
+    position: PositionTables,
+    mask: Tensor | None,
+    scale: int | float | None,
+    work: Work | None = None,
+) -> Tensor | None:
+    """Sum of what position and mask add to the scores; `query` is scaled already."""
+    queries, keys = query.shape[-2], key.shape[-2]
+    at_query = at_key = None
+    if position.query is not None:
+        at_query = skew(_offset_products(query, position.query, work and work.query), keys)
+    if position.key is not None:
+        scaled = position.key * (key.shape[-1] ** -0.5 if scale is None else scale)
+        # From a key's place the offsets to the queries run the other way round.
+        products = _offset_products(key, scaled.flip(-2), work and work.key)
+        at_key = skew(products, queries).transpose(-1, -2)
+    added = at_key if at_query is None else at_query
+    if at_query is not None and at_key is not None:
+        shape = at_query.shape
+        out = work.total[: shape.numel()].view(shape) if work else None
+        added = torch.add(at_query, at_key, out=out)
+    if position.bias is not None:
+        added = position.bias if added is None else added + position.bias
+    if mask is not None:  # finite, so that a query that may look at nothing has no NaN
+        forbidden = torch.zeros_like(mask, dtype=query.dtype)
+        forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
+        added = forbidden if added is None else added + forbidden
+    return added
+
+
+def _offset_products(
+    tokens: Float[Tensor, "B E T D"], table: Float[Tensor, "#E R D"], work: Tensor | None = None
+) -> Float[Tensor, "B E T R"]:
+    """Every token times every row of its head's table: one large product a head."""
+    batch, heads, count, _ = tokens.shape
+    table = table.to(tokens.dtype).expand(heads, -1, -1).transpose(1, 2)
+    out = None
+    if work is not None:
+        shape = heads, batch * count, table.shape[-1]
+        out = work[: shape[0] * shape[1] * shape[2]].view(shape)
+    products = torch.bmm(tokens.transpose(0, 1).flatten(1, 2), table, out=out)
+    return products.unflatten(1, (batch, count)).transpose(0, 1)
