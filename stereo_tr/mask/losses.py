@@ -87,7 +87,17 @@ def losses_of_targets(
     targets: at the size of the final masks. semantic: class of each pixel, -1 = void, at the size
     of the semantic branch; None leaves that loss out.
     """
-    losses = losses or MaskLosses()
+    # In single precision also where the model computes in half: these are sums over many pixels.
+    with torch.autocast(output.final.mask_logits.device.type, enabled=False):
+        return _losses_of_targets(output, targets, semantic, losses or MaskLosses())
+
+
+def _losses_of_targets(
+    output: MaskOutput,
+    targets: MaskTargets,
+    semantic: Int64[Tensor, "B h w"] | None,
+    losses: MaskLosses,
+) -> dict[str, Tensor]:
     asked = match(output.final, targets)
     size = asked.void.shape[-2:]
     total = _prediction_losses(output.final, output.pixel_features, asked, losses)
@@ -96,9 +106,9 @@ def losses_of_targets(
         total["semantic"] = losses.semantic_weight * of_image.mean()
     for index, layer in enumerate(output.auxiliary):
         features = output.auxiliary_features[index] if output.auxiliary_features else None
-        resized = MaskPrediction(layer.class_logits, resize(layer.mask_logits, size))
+        resized = MaskPrediction(layer.class_logits, resize(layer.mask_logits.float(), size))
         of_layer = _prediction_losses(
-            resized, None if features is None else resize(features, size), asked, losses
+            resized, None if features is None else resize(features.float(), size), asked, losses
         )
         for name, value in of_layer.items():
             name = f"layers_{name}"
@@ -113,7 +123,7 @@ def _prediction_losses(
     losses: MaskLosses,
 ) -> dict[str, Tensor]:
     """The weighted losses of one prediction, whose masks have the targets' size."""
-    mask_logits = prediction.mask_logits.float()  # sums over pixels would overflow half precision
+    mask_logits = prediction.mask_logits.float()
     total = {
         "class": losses.class_weight * class_loss(prediction.class_logits.float(), asked).mean(),
         "mask": losses.mask_weight * mask_loss(mask_logits, asked).mean(),

@@ -109,6 +109,15 @@ def test_wrong_targets_are_named(numbers, classes, says):
         mask_losses(predicted, sample(numbers, classes))
 
 
+def test_half_precision_around_the_losses_changes_nothing():
+    _, predicted = output()
+    case, settings = sample(*HARD["one pixel"]), MaskLosses(sampled_pixels=None)
+    expected = mask_losses(predicted, case, settings)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mask_losses(predicted, case, settings)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_a_prediction_that_is_not_finite_shows_in_the_loss_not_in_the_matching():
     _, predicted = output()
     broken = predicted.final.mask_logits * torch.inf
