@@ -28,6 +28,10 @@ TEXTBOOK = ":textbook"
 RATE_SIDE, RATE_RUNS = 2048, 5
 """matrices whose product is the measure of a machine: large enough to keep all cores busy"""
 
+STEP = 3
+"""a training step's arithmetic over that of its forward pass: the way back has two products for
+each (torch's own counter counts grouped convolutions too high there)"""
+
 OPERATIONS = 10
 """that a profile names"""
 
@@ -149,8 +153,8 @@ def _stereo_work(model: "nn.Module", task: Task) -> _Work:
     if task.training:
         fields = ([v] if isinstance(v, str) else v[None].to(task.device) for v in sample)
         batch = type(sample)(*fields)
-        step = _training_step(model.to(task.device), partial(_total, model, batch))
-        return _Work(step, model, step)
+        loss = partial(_total, model, batch)
+        return _Work(_training_step(model.to(task.device), loss), model, loss)
     matcher = StereoMatcher(model, task.device, max_memory=task.max_memory)
     shown = (view[None].to(matcher.device) for view in prepare_views(*views))
     counted = partial(match_at_scales, matcher.model, *shown, matcher.scales)
@@ -177,8 +181,7 @@ def _vision_work(model: "nn.Module", task: Task) -> _Work:
             return model(image).cpu()
 
     if task.training:
-        step = _training_step(model, loss)
-        return _Work(step, model, step)
+        return _Work(_training_step(model, loss), model, loss)
     model.eval()
     return _Work(infer, model, infer)
 
@@ -214,7 +217,7 @@ def facts() -> Facts:
     if _work.network is None:
         return Facts(None, None, cv2.getNumThreads(), None)
     parameters = sum(parameter.numel() for parameter in _work.network.parameters())
-    counted = multiply_accumulates(_work.counted, training=_task.training)
+    counted = multiply_accumulates(_work.counted) * (STEP if _task.training else 1)
     predicted = None
     if _work.kept is not None:
         from stereo_tr.attention.memory import DEFAULT
@@ -242,18 +245,18 @@ def profile() -> list[Operation]:
     return [Operation(event.key, spent(event) / total, event.count) for event in dearest]
 
 
-def multiply_accumulates(work: Callable[[], Any], *, training: bool = False) -> int:
+def multiply_accumulates(work: Callable[[], Any]) -> int:
     """Count the multiplications in matrix products, convolutions and attention while `work` runs.
 
     Fused attention is counted in its written-out form, because torch's counter doesn't know the
-    fused kernel of a CPU. `training`: with the way back.
+    fused kernel of a CPU.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    with torch.set_grad_enabled(training), sdpa_kernel(SDPBackend.MATH), counter:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         work()
     return counter.get_total_flops() // 2  # a multiplication and an addition each
 

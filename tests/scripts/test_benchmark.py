@@ -106,7 +106,7 @@ def test_a_textbook_a_profile_and_a_budget(tmp_path, capsys):
 
 def test_training_steps_and_vision_models(tmp_path, capsys):
     file = tmp_path / "numbers.json"
-    settings = ["--models", "sttr_light", "tiny_moat_0", "--sizes", "32x32", "--runs", "1"]
+    settings = ["--models", "sttr_light", "tiny_moat_0", "--sizes", "64x64", "--runs", "1"]
     main(["benchmark", *settings, "--threads", "1", "--training", "--json", str(file)])
     training = json.loads(file.read_text())["rows"]
     assert [row["model"] for row in training] == ["sttr_light", "tiny_moat_0"]
