@@ -37,7 +37,9 @@ class LayoutAttention(nn.Module):
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         """Split the map, attend, merge."""
         _, height, width, _ = x.shape
-        tokens, context = self.layout.split(x), self.layout.context(x)
+        tokens = self.layout.split(x)
+        itself = type(self.layout).context is Layout.context  # then it is split once, not twice
+        context = None if itself else self.layout.context(x)
         mask = self.layout.mask(height, width, x.device)
         if mask is not None and mask.shape[0] > 1:  # one mask a window; every map has them all
             mask = mask.repeat(tokens.shape[0] // mask.shape[0], 1, 1)
