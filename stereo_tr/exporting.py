@@ -6,7 +6,10 @@ Batch, height and width stay open in every format. ONNX and TorchScript come fro
 records sizes as the arithmetic they are; a decision that Python takes on a size is recorded as it
 fell for the example, and the models take none between EXAMPLE_SIZE and any larger size. torch's
 newer exporter reasons about sizes in symbols, which takes it minutes for a stereo model where a
-trace takes seconds (torch 2.13); `pt2` goes that way, because there is no other.
+trace takes seconds (torch 2.13); `pt2` goes that way, because there is no other. The exporter that
+starts from a trace can't keep the number of windows, or of columns, open (Swin, MOAT, CSTR): those
+models go into TorchScript. `stereo-tr export` writes no file that it hasn't seen give the model's
+results at other sizes.
 
 Letters  B batch, C channels, H W image, K classes or joint channels
 Tests    tests/test_export.py: each format against the model, at other sizes
@@ -93,12 +96,12 @@ def graph_of(model: nn.Module, name: str) -> Graph:
     model = model.eval().requires_grad_(False)
     if name in stereo_models():
         scales = getattr(model, "scales", Scales())
-        return Graph(_Maps(model), exported.INPUTS, exported.OUTPUTS, 3, scales)
+        return Graph(_Maps(model).eval(), exported.INPUTS, exported.OUTPUTS, 3, scales)
     tower = getattr(model, "image", model)
     if name not in list_models() or not hasattr(tower, "in_channels"):
         raise ValueError(f"{name} can't be exported: stereo and vision models can")
     outputs = ("scores",) if tower is model else ("vectors",)
-    return Graph(_Scores(model), ("images",), outputs, tower.in_channels, None)
+    return Graph(_Scores(model).eval(), ("images",), outputs, tower.in_channels, None)
 
 
 def write_graph(model: nn.Module, name: str, path: Path, form: str = "onnx") -> None:
