@@ -6,7 +6,7 @@
 Scores the images that training holds back. With --out, the segments are written as COCO wants them:
 OUT/panoptic.json and OUT/panoptic/NAME.png.
 
-Tests  tests/scripts/test_panoptic.py
+Tests  tests/scripts/test_panoptic_command.py
 """
 
 import json

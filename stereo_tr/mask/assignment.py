@@ -7,7 +7,7 @@ asked for "no object". The losses (losses.py) take it from there.
 Letters  B batch, Q queries, N true masks, K classes and, last, "no object", h w size of the masks
 Source   MaX-DeepLab (Wang et al. 2021), eq. 7 to 10, https://arxiv.org/abs/2012.00759; in both
          published repositories the cost is minus the product and has no other term
-Tests    tests/mask/test_losses.py: golden outputs of both repositories, a search over all
+Tests    tests/mask/test_mask_losses.py: golden outputs of both repositories, a search over all
          pairings
 """
 

@@ -15,7 +15,7 @@ Letters  B batch, Q queries, K classes and, last, "no object", C channels, P pix
          pixels, h w size of the masks
 Source   MaX-DeepLab (Wang et al. 2021), section 3.3 and 3.4; CMT-DeepLab (Yu et al. 2022) for the
          pixel-wise contrast; weights as in kMaX-DeepLab's published configurations
-Tests    tests/mask/test_losses.py: golden losses and gradients of both published repositories;
+Tests    tests/mask/test_mask_losses.py: golden losses and gradients of both published repositories;
          tests/mask/test_bad_targets.py: no NaN
 """
 
