@@ -191,7 +191,7 @@ def shapes(count: int, seed: int, side: int = LARGE) -> "tuple[Tensor, Tensor]":
         for _ in range(random.integers(1, 3)):
             kind = int(random.integers(1, len(SHAPES)))
             middle = random.uniform(0.25, 0.75, 2) * side
-            reach = random.uniform(0.18, 0.3) * side
+            reach = random.uniform(0.22, 0.32) * side
             corners = {"disc": 40, "square": 4, "triangle": 3}[SHAPES[kind]]
             angles = (np.arange(corners) + 0.5) * 2 * np.pi / corners + np.pi / 2
             outline = middle + reach * np.stack((np.cos(angles), np.sin(angles)), 1)
@@ -327,7 +327,7 @@ _EXPERIMENTS: "dict[str, tuple[int, Callable[[int], tuple[nn.Module, str, float,
     "swin": (200, partial(_classifier, name="swin_tiny_patch4_window7_224")),
     "moat": (150, partial(_classifier, name="moat_0")),
     "vitamin": (250, partial(_classifier, name="vitamin_small_224")),
-    "transunet": (500, _transunet),
+    "transunet": (600, _transunet),
     "clip": (300, _clip),
 }
 """name -> steps, and what takes them: a function that returns the model, what is measured, what was
