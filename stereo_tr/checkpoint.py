@@ -8,7 +8,7 @@ optimizer. It holds no state of random generators, because every step seeds its 
 (`processes.seed_step`). A kill at any moment, also while a checkpoint is written, leaves `last.pt`
 or `previous.pt` whole; going on from either leads to the same weights.
 
-Tests  tests/test_training.py: a failing save, a damaged file, resuming to the same bits;
+Tests  tests/test_checkpoint.py, tests/test_training.py: resuming to the same bits;
        tests/test_training_kills.py: killed at random moments
 """
 

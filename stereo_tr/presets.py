@@ -3,7 +3,7 @@
 Source  CSTR: github.com/guoyu-qing/CSTR, STTR: github.com/mli0603/stereo-transformer (AdamW, 1e-4,
         weight decay 1e-4, clip 0.1, twice the rate for names containing "regression", 0.99 an
         epoch but not in pre-training, one pair a step)
-Tests   tests/test_training.py
+Tests   tests/test_recipe.py
 """
 
 from typing import Any

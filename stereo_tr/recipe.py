@@ -14,7 +14,7 @@ is stored in every checkpoint. On resuming, four kinds of setting behave differe
 
 The presets are in presets.py.
 
-Tests  tests/test_training.py
+Tests  tests/test_recipe.py, tests/test_training.py
 """
 
 import json

@@ -1,13 +1,10 @@
 """The training loop on a tiny model and tiny data (stand_in.py)."""
 
-import errno
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from stereo_tr import (
     checkpoint,
     pretrained,
     processes,
-    recipe,
     stereo_data,
     training_data,
     training_run,
@@ -236,62 +232,6 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path, monkeypatch):
         train(settings(tmp_path))
 
 
-@pytest.mark.parametrize("failure", ["fsync", "replace"])
-def test_a_failing_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, failure):
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    for step in (1, 2):
-        checkpoint.save_checkpoint(tmp_path, {"step": step})
-    with monkeypatch.context() as patch:
-        owner = os if failure == "fsync" else Path
-        patch.setattr(owner, failure, full)
-        with pytest.raises(OSError, match="No space left"):
-            checkpoint.save_checkpoint(tmp_path, {"step": 3})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "previous.pt"]
-    assert checkpoint.load_last(tmp_path)[0]["step"] == 2
-
-
-def test_each_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
-    rename = Path.replace
-
-    class KilledError(BaseException):
-        pass
-
-    for moment in range(4):
-        folder = tmp_path / str(moment)
-        folder.mkdir()
-        for step in (1, 2):
-            checkpoint.save_checkpoint(folder, {"step": step})
-        calls = iter(range(10))
-
-        def until(path: Path, target: Path, calls: Iterator[int] = calls, moment: int = moment):
-            if next(calls) == moment:
-                raise KilledError
-            return rename(path, target)
-
-        monkeypatch.setattr(Path, "replace", until)
-        if moment < 3:
-            with pytest.raises(KilledError):
-                checkpoint.save_checkpoint(folder, {"step": 3})
-        else:
-            checkpoint.save_checkpoint(folder, {"step": 3})
-        monkeypatch.setattr(Path, "replace", rename)
-        assert checkpoint.load_last(folder)[0]["step"] == (2, 2, 3, 3)[moment]
-
-
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
-    for step in (1, 2):
-        checkpoint.save_checkpoint(tmp_path, {"step": step})
-    last = tmp_path / "last.pt"
-    last.write_bytes(last.read_bytes()[:-100])
-    state, path = checkpoint.load_last(tmp_path)
-    assert (state["step"], path.name) == (1, "previous.pt")
-    (tmp_path / "previous.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"last.pt is no whole checkpoint.*previous.pt is no"):
-        checkpoint.load_last(tmp_path)
-
-
 def test_the_weights_are_the_average_in_half_precision(whole, tmp_path):
     state = final(whole)
     weights = load_file(whole / "weights.safetensors")
@@ -317,44 +257,6 @@ def test_the_average_forgets_the_start():
     assert 119 - expected == pytest.approx(9, abs=0.1)  # a ramp's average lags by d / (1 - d)
 
 
-def rates(**changes: Any) -> list[float]:
-    chosen = settings(Path("unused"), learning_rate=0.5, **changes).filled()
-    return [recipe.learning_rate(chosen, step) for step in range(chosen.steps)]
-
-
-def test_schedules():
-    assert set(rates(steps=50, warmup=0, schedule="constant")) == {0.5}
-    cosine = rates(steps=102, warmup=2, schedule="cosine")
-    assert cosine[:3] == pytest.approx([0.5 / 3, 1 / 3, 0.5])
-    assert cosine[52] == pytest.approx(0.25)
-    assert cosine[-1] == pytest.approx(0.25 * (1 - math.cos(math.pi / 100)))
-    trapezoid = rates(steps=100, warmup=0, schedule="trapezoid")
-    assert trapezoid[:76] == [0.5] * 76
-    assert trapezoid[-1] == pytest.approx(0.02)
-    assert trapezoid[:76] == rates(steps=200, warmup=0, schedule="trapezoid")[:76]
-    epochs = rates(steps=3, warmup=0, schedule="exponential", batch=22_389)
-    assert epochs == pytest.approx([0.5, 0.5, 0.495])
-    epochs = rates(steps=4, warmup=0, schedule="exponential", batch=2, epoch=3)
-    assert epochs == pytest.approx([0.5, 0.5, 0.495, 0.5 * 0.99**2])
-
-
-def test_the_published_recipes():
-    chosen = TrainingSettings(Path("unused"), preset="published", batch=5).filled()
-    assert (chosen.model, chosen.learning_rate, chosen.clip) == ("cstr", 1e-4, 0.1)
-    assert chosen.batch == 5
-    optimizer = recipe.make_optimizer(chosen, TinyModel(channels=4))
-    sizes = {g["scale"]: sum(p.numel() for p in g["params"]) for g in optimizer.param_groups}
-    assert sizes == {1.0: 4 * 6 * 9 + 4 + 4 + 4, 2.0: 4 + 1}
-    assert {g["weight_decay"] for g in optimizer.param_groups} == {1e-4}
-    epochs = {"cstr": (25, 22_390), "sttr": (15, 22_390), "kitti": (400, 160 + 160)}
-    for preset, (count, pairs) in epochs.items():
-        chosen = TrainingSettings(Path("unused"), preset=preset).filled()
-        assert (chosen.steps * chosen.batch, chosen.epoch) == (count * pairs, pairs)
-        # The rate falls in fine-tuning alone (facts/stereo.md: not with --pre_train).
-        last = recipe.learning_rate(chosen, chosen.steps - 1)
-        assert last == pytest.approx(1e-4 * 0.99**399 if preset == "kitti" else 1e-4)
-
-
 def test_parts_of_a_step_equal_the_whole(tmp_path):
     """Six pairs at once and as three times two: the same but for rounding."""
     for parts in (1, 3):
@@ -365,32 +267,6 @@ def test_parts_of_a_step_equal_the_whole(tmp_path):
     one, three = final(tmp_path / "1"), final(tmp_path / "3")
     for name in [name for name in one if name.startswith(("/model/", "/average/"))]:
         torch.testing.assert_close(one[name], three[name], rtol=1e-4, atol=1e-6)
-
-
-def test_overrides():
-    given = ("layers=3", "bias=false", "widths=[1, 2]", "name=small", "rate=1e-3", "x=a=b")
-    assert recipe.parse_overrides(given) == {
-        "layers": 3,
-        "bias": False,
-        "widths": [1, 2],
-        "name": "small",
-        "rate": 1e-3,
-        "x": "a=b",
-    }
-    with pytest.raises(ValueError, match="name=value, not 'layers'"):
-        recipe.parse_overrides(("layers",))
-
-
-def test_bf16_only_where_the_processor_has_it(monkeypatch):
-    cpu = torch.device("cpu")
-    for there in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-        monkeypatch.setattr(
-            torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there, raising=False
-        )
-        assert recipe.uses_bf16("auto", cpu) is there
-    assert recipe.uses_bf16("bf16", cpu)
-    assert not recipe.uses_bf16("float32", cpu)
 
 
 def test_bf16_trains(tmp_path):
