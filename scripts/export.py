@@ -2,7 +2,6 @@
 
     stereo-tr export --out cstr_small.onnx
     stereo-tr export --model sttr --weights sttr.pth.tar --out sttr.onnx
-    stereo-tr export --model resnet50 --weights mine.safetensors --format pt2 --out mine.pt2
     stereo-tr export --out cstr_small.onnx --time
 
 The graph takes batches of any height and width: stereo models `left` and `right`, RGB in [0, 1],
@@ -49,11 +48,10 @@ class Export:
     """name of the model (default: what the weights say, or cstr_small)"""
     weights: Annotated[str | None, NO_DEFAULT] = None
     """file of weights or a packaged name (default: the packaged ones; random for other models)"""
-    format: Literal["onnx", "torchscript", "pt2"] = "onnx"
-    """onnx: for onnxruntime and many others; torchscript: torch.jit.load, also in C++; pt2:
-    torch.export.load"""
+    format: Literal["onnx", "torchscript"] = "onnx"
+    """onnx: for onnxruntime and many others; torchscript: torch.jit.load, also in C++"""
     out: Path
-    """file to write: .onnx, .torchscript or .pt2"""
+    """file to write: .onnx or .torchscript"""
     time: bool = False
     """print how fast the file runs beside the model, with one thread and with all"""
 
@@ -133,9 +131,7 @@ def _runner(path: Path) -> "Callable[..., Sequence[Tensor]]":
                 None, {name: x.numpy() for name, x in zip(names, given, strict=True)}
             )
         ]
-    if path.suffix == ".torchscript":
-        return torch.jit.load(path)
-    return torch.export.load(path).module()  # ours, of a moment ago: nothing foreign is unpickled
+    return torch.jit.load(path)
 
 
 def _given(graph: "Graph", batch: int, height: int, width: int) -> "tuple[Tensor, ...]":

@@ -21,7 +21,7 @@ COMMANDS = {
     "check": "whether a copy of a data set is complete, whole and right",
     "pack": "a data set in one file that is read faster, losing nothing",
     "scenes": "write generated training scenes as pictures to look at",
-    "export": "a model as a graph in a file: ONNX, TorchScript, torch.export",
+    "export": "a model as a graph in a file: ONNX or TorchScript",
     "benchmark": "time, memory and arithmetic of models, in turn",
     "benchmark_vision": "vision models in turn with Hugging Face's, and cost against image size",
     "classify": "train a vision model on a folder of images, score it, ask it",

@@ -1,4 +1,4 @@
-"""Models as graphs in files: ONNX, TorchScript, torch.export.
+"""Models as graphs in files: ONNX and TorchScript.
 
     write_graph(model, "cstr_small", Path("cstr_small.onnx"), "onnx")
 
@@ -6,7 +6,7 @@ Batch, height and width stay open in every format. ONNX and TorchScript come fro
 records sizes as the arithmetic they are; a decision that Python takes on a size is recorded as it
 fell for the example, and the models take none between EXAMPLE_SIZE and any larger size. torch's
 newer exporter reasons about sizes in symbols, which takes it minutes for a stereo model where a
-trace takes seconds (torch 2.13); `pt2` goes that way, because there is no other. The exporter that
+trace takes seconds (torch 2.13). The exporter that
 starts from a trace can't keep the number of windows, or of columns, open (Swin, MOAT, CSTR): those
 models go into TorchScript. `stereo-tr export` writes no file that it hasn't seen give the model's
 results at other sizes.
@@ -34,7 +34,7 @@ from .pretrained import list_models, stereo_models
 from .stereo.output import maps_only
 from .stereo.scales import Scales
 
-FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2"}
+FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript"}
 """and the suffix of their files"""
 OPSET = 20
 """of ONNX: the first that resizes and samples as torch does, for maps of any rank"""
@@ -117,8 +117,6 @@ def write_graph(model: nn.Module, name: str, path: Path, form: str = "onnx") -> 
             buffer = io.BytesIO()
             torch.jit.save(_trace(graph), buffer, _extra_files=_metadata(graph, name))
             data = buffer.getvalue()
-        elif form == "pt2":
-            data = _pt2(graph, name)
         else:
             raise ValueError(f"format {form!r}; allowed are {', '.join(FORMATS)}")
     write_bytes(path, data)
@@ -162,17 +160,6 @@ def _onnx(graph: Graph, name: str) -> bytes:
     model = onnx.load_from_string(buffer.getvalue())
     onnx.helper.set_model_props(model, _metadata(graph, name))
     return model.SerializeToString()
-
-
-def _pt2(graph: Graph, name: str) -> bytes:
-    buffer = io.BytesIO()
-    open_size = torch.export.Dim.DYNAMIC
-    shapes = {each: {0: open_size, 2: open_size, 3: open_size} for each in graph.inputs}
-    program = torch.export.export(
-        graph.module, graph.example(), dynamic_shapes=shapes, strict=False
-    )
-    torch.export.save(program, buffer, extra_files=_metadata(graph, name))
-    return buffer.getvalue()
 
 
 @contextmanager
