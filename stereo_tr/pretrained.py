@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from .checkpoint import write_bytes
 from .datasets.naming import closest
 from .recognition import best_fit, differences, translated
-from .vision.classifier import Classifier
 from .weight_files import SUFFIXES, read_weights
 
 Weights = Mapping[str, Any]
@@ -235,7 +234,7 @@ def _constructor(name: str) -> Callable[..., nn.Module]:
 
 def _encoder(given: Any) -> Any:
     """Make the vision model called `given`; a model, or None, passes."""
-    if given is None or isinstance(given, Classifier):
+    if given is None or isinstance(given, nn.Module):
         return given
     names = [n for n in list_models() if _MODELS[n].startswith("vision.")]
     names = [n for n in names if not _MODELS[n].startswith("vision.clip:")]  # two towers, no maps
@@ -252,7 +251,8 @@ def _overrides(metadata: Mapping[str, str]) -> dict[str, Any]:
         overrides = None
     if not isinstance(overrides, dict):
         raise ValueError(f'overrides is {text!r}; it holds JSON such as {{"layers": 2}}')
-    return overrides
+    # JSON has no tuples, which is what the constructors ask for.
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
 
 
 def _called(source: str | Path | Weights) -> str:

@@ -199,10 +199,11 @@ def _reason(error: Exception, processes: Processes) -> str | None:
     text = " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
         return f"the device's memory is full; take less --batch, or more --accumulate ({text})"
+    # The second is what reading from a helper that has just died raises.
+    if "DataLoader worker" in text or isinstance(error, ConnectionResetError):
+        return f"a helper that loads the data died; is memory short? ({text.rstrip('. ')})"
     if not isinstance(error, RuntimeError):
         return text
-    if "DataLoader worker" in text:
-        return f"a helper that loads the data died; is memory short? ({text.rstrip('. ')})"
     lost = ("gloo", "NCCL", "Connection", "connection", "Broken pipe", "Timed out", "timed out")
     if processes.count > 1 and any(sign in text for sign in lost):
         return f"process {processes.rank} has lost another process of this run ({text})"

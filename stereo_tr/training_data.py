@@ -106,10 +106,16 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
         batches = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    for batch in batches:
-        if isinstance(batch, _Unreadable):
-            raise DataError(batch.reason)
-        yield batch
+    try:
+        for batch in batches:
+            if isinstance(batch, _Unreadable):
+                raise DataError(batch.reason)
+            yield batch
+    finally:
+        if loader.num_workers:
+            # torch interrupts whatever runs when it hears that a helper died, also after the error
+            # that told it; there is no public way to say that nobody reads any more.
+            batches._shutdown_workers()
 
 
 def _start_worker(_: int) -> None:
