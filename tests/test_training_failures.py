@@ -106,7 +106,7 @@ def test_a_helper_that_dies(tmp_path, monkeypatch):
         train(settings(tmp_path / "run", workers=1, save_minutes=0.0))
     text = (
         r"^a helper that loads the data died; is memory short\? "
-        r"\(.*(killed by signal: Killed|Connection reset by peer)\)\. "
+        r"\(.*(killed by signal: Killed|Connection reset by peer|exited unexpectedly)\)\. "
     )
     ended.match(text)
     step = final(tmp_path / "run")["/step"]
