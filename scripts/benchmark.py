@@ -164,8 +164,6 @@ def _methods(settings: Benchmark) -> list[str]:
         in_bytes(settings.max_memory)
     if settings.training and settings.peer:
         raise ValueError("sgbm can't be trained; leave out --peer sgbm, or --training")
-    if settings.baseline:
-        measuring.textbook_file()
     methods = []
     for name in settings.models:
         with torch.device("meta"):  # a wrong name is told at once; no weights are drawn for it
@@ -175,6 +173,8 @@ def _methods(settings: Benchmark) -> list[str]:
             methods.append(name + measuring.TEXTBOOK)
     if settings.baseline and methods == list(settings.models):
         raise ValueError("--baseline textbook is for the published models cstr, sttr, sttr_light")
+    if settings.baseline:
+        measuring.textbook_file()
     return [*methods, *(peers.MODES if settings.peer else ())]
 
 

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +82,17 @@ def test_a_run_from_start_to_end(tmp_path, capsys):
     assert all(row["model"] in line for row, line in zip(rows, lines[2:5], strict=True))
 
 
+def test_outside_a_checkout_there_is_no_textbook(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(measuring, "__file__", str(tmp_path / "scripts" / "measuring.py"))
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--models", "sttr_light", "--baseline", "textbook"])
+    assert "--baseline textbook needs a checkout" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    not (Path(measuring.__file__).resolve().parents[1] / "tests").is_dir(),
+    reason="the textbook lies in a checkout, and this is an installed package",
+)
 def test_a_textbook_a_profile_and_a_budget(tmp_path, capsys):
     file = tmp_path / "numbers.json"
     settings = ["--models", "sttr_light", "--sizes", "16x24", "--runs", "1", "--threads", "1"]
