@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stereo_tr.scripts.pairing import ViewPair
 
 EXAMPLE_SIZE = (480, 640)
-EXAMPLE_SEED = 2
+EXAMPLE_SEED = 23
 
 DESCRIPTION = (
     "A disparity map from two rectified photographs. Writes, into --out, NAME.pfm (float, pixels), "

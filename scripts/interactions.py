@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
     "encoder": {"widths": [32, 64, 128, 192], "depths": [1, 1, 1, 1]},
     "num_classes": 4,
     "num_queries": 32,
-    "layers": [1, 1, 1],
+    "layers": [2, 2, 2],  # of one, the pixel update would go nowhere: no "dual" to compare
     "decoder_widths": [48, 32, 24, 16],
     "decoder_depths": [1, 1, 1, 1],
     "channels": 64,

@@ -13,6 +13,7 @@ from stereo_tr.scripts.interactions import SMALL, Interactions, compare, main
 TINY = SMALL | {
     "encoder": {"widths": [8, 12, 16, 20], "depths": [1, 1, 1, 1]},
     "num_queries": 5,
+    "layers": [1, 1, 1],
     "decoder_widths": [8, 8, 8, 8],
     "channels": 16,
     "filters": 8,
