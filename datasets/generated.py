@@ -61,7 +61,8 @@ class GeneratedScenes(Dataset[StereoSample]):
     height, width: pixels, at least 16. disparity_range: bounds of the largest disparity of a scene,
     pixels, log-uniform; both are cut to 0.45 of the width. photographs: a third of the textures
     come from scikit-image's pictures (needs `pip install 'stereo-tr[train]'`). camera: put the
-    differences between two cameras on. length: what len() says.
+    differences between two cameras on. few: only scenes of at most seven things before a
+    background. length: what len() says.
 
     Raises ValueError for sizes and ranges that can't be met, also if photographs are wanted and
     scikit-image isn't installed.
@@ -76,6 +77,7 @@ class GeneratedScenes(Dataset[StereoSample]):
         disparity_range: tuple[float, float] = (12.0, 140.0),
         photographs: bool = True,
         camera: bool = True,
+        few: bool = False,
         length: int = sys.maxsize,
     ) -> None:
         if min(height, width) < SMALLEST:
@@ -93,7 +95,7 @@ class GeneratedScenes(Dataset[StereoSample]):
             photograph_folder()
         self.height, self.width, self.seed = height, width, seed
         self.disparity_range, self.photographs, self.camera = (low, high), photographs, camera
-        self.length = length
+        self.few, self.length = few, length
 
     def __len__(self) -> int:
         return self.length
@@ -124,7 +126,7 @@ class GeneratedScenes(Dataset[StereoSample]):
             cv2.setNumThreads(0)  # a worker's threads would fight with those of its siblings
         rng = np.random.default_rng((self.seed, index))
         bank = texture_bank(self.seed, self.photographs)
-        layout = Layout(rng, self.height, self.width, self.disparity_range)
+        layout = Layout(rng, self.height, self.width, self.disparity_range, self.few)
         surfaces = layout.surfaces
         views = look(surfaces, self.height, self.width)
         paint = _Paint(surfaces, layout.largest, rng)

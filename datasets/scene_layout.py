@@ -25,7 +25,10 @@ NOMINAL_HEIGHT = 192
 
 
 class Layout:
-    """The surfaces of one scene, put up in turn; the first has no mask."""
+    """The surfaces of one scene, put up in turn; the first has no mask.
+
+    few: a scene of at most seven things before a background.
+    """
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class Layout:
         height: int,
         width: int,
         disparity_range: tuple[float, float],
+        few: bool = False,
     ) -> None:
         self.rng, self.height, self.width = rng, height, width
         low, high = (min(bound, WIDE * width) for bound in disparity_range)
@@ -47,7 +51,8 @@ class Layout:
         self.surfaces: list[Surface] = []
         self.objects = 0
         kinds = (self._floating, self._room, self._street, self._few)
-        kinds[rng.choice(4, p=(0.42, 0.34, 0.16, 0.08))]()
+        kind = kinds[rng.choice(4, p=(0.42, 0.34, 0.16, 0.08))]
+        (self._few if few else kind)()
 
     # ------------------------------------------------------------------------ kinds of scenes
 

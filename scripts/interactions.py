@@ -2,7 +2,7 @@
 
     stereo-tr interactions --out interactions
 
-Trains one small mask transformer for each interaction (cross-attention, dual-path cross-attention,
+Trains `kmax_small` for each interaction (cross-attention, dual-path cross-attention,
 k-means, dual-path k-means, CMT-DeepLab's clustering) and seed, on the same generated images, and
 writes after every run:
 
@@ -29,24 +29,9 @@ if TYPE_CHECKING:
     from stereo_tr.datasets.panoptic_sample import PanopticSample
 
 INTERACTIONS = ("cross", "dual_cross", "kmeans", "dual_kmeans", "clustering")
-MODEL = "kmax_resnet50"
-SMALL: dict[str, Any] = {
-    "encoder": {"widths": [32, 64, 128, 192], "depths": [1, 1, 1, 1]},
-    "num_classes": 4,
-    "num_queries": 32,
-    "layers": [2, 2, 2],  # of one, the pixel update would go nowhere: no "dual" to compare
-    "decoder_widths": [48, 32, 24, 16],
-    "decoder_depths": [1, 1, 1, 1],
-    "channels": 64,
-    "filters": 32,
-    "feed_forward": 128,
-    "hidden": 64,
-    "features": 32,
-    "drop_path": 0.0,
-    "predicts": True,  # every layer learns from a prediction of its own, whatever the interaction
-    "losses": {"sampled_pixels": 256},
-}
-"""kMaX-DeepLab with an encoder of four blocks and 0.5 million parameters"""
+MODEL = "kmax_small"
+LAYERS = "layers=[1, 2, 2]"
+"""a layer updates the pixels for the next one of its map: with one layer no path would be dual"""
 SCORES = ("pq", "sq", "rq", "pq_things", "pq_stuff")
 VOID = 255
 SHOWN = 1
@@ -63,17 +48,19 @@ class Interactions:
     interactions: tuple[str, ...] = INTERACTIONS
     """which to compare, in the table's order"""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """of the weights and of the order and the cuts of the images"""
+    """of the weights and of the order and the mirroring of the images"""
+    override: tuple[str, ...] = ()
+    """changes to kmax_small, name=value each, as stereo-tr train takes them"""
     steps: int = 1000
     """of each run"""
     batch: int = 4
     """images a step"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     """highest learning rate"""
     size: int = 96
     """height and width of an image, pixels"""
     images: int = 600
-    """to learn from; a third of a second each to make"""
+    """to learn from, at most seven things in each; a twentieth of a second each to make"""
     scored: int = 100
     """images that are scored, never learned from"""
     device: str = "cpu"
@@ -109,8 +96,8 @@ def _check_same(settings: Interactions) -> None:
     """Raise ValueError where the folder holds runs of other settings: they can't be compared."""
     from stereo_tr.datasets.files import write_bytes
 
-    fixed = ("steps", "batch", "learning_rate", "size", "images", "scored")
-    mine = {name: getattr(settings, name) for name in fixed}
+    fixed = ("override", "steps", "batch", "learning_rate", "size", "images", "scored")
+    mine = json.loads(json.dumps({name: getattr(settings, name) for name in fixed}))
     path = settings.out / "settings.json"
     if path.is_file():
         before = json.loads(path.read_text())
@@ -132,7 +119,7 @@ def _write_images(folder: Path, size: int, count: int, seed: int | None) -> None
     from stereo_tr.training_data import VALIDATION_SEED
 
     images = GeneratedPanoptic(
-        size, size, seed=VALIDATION_SEED if seed is None else seed, coarse=True
+        size, size, seed=VALIDATION_SEED if seed is None else seed, coarse=True, few=True
     )
     for role in ("images", "classes", "instances"):
         (folder / role).mkdir(parents=True, exist_ok=True)
@@ -177,13 +164,13 @@ def _trained(settings: Interactions, interaction: str, seed: int) -> dict[str, f
     if has_run(folder):
         given = TrainingSettings(out=folder, resume=True, device=settings.device, workers=0)
     else:
-        overrides = SMALL | {"interaction": interaction}
         given = TrainingSettings(
             out=folder,
             model=MODEL,
-            override=tuple(f"{name}={json.dumps(value)}" for name, value in overrides.items()),
+            override=(LAYERS, *settings.override, f"interaction={interaction}"),
             data=("panoptic_folder",),
             root=(str(settings.out / "data"),),
+            augmentation="none",
             height=settings.size,
             width=settings.size,
             batch=settings.batch,

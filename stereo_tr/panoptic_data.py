@@ -1,6 +1,7 @@
 """Panoptic data by name: what is learned from, what is scored, and what goes with it.
 
-    generated_panoptic, generated_things     endless; the second knows one class of things
+    generated_panoptic, generated_things,    endless; the second and third know one class of things,
+    generated_few                            and the third has at most seven of them in an image
     coco_panoptic, cityscapes_panoptic       on disk, as published
     panoptic_folder                          on disk, a folder of one's own
 
@@ -22,7 +23,7 @@ from .datasets.panoptic_sample import ClassList, PanopticSample
 from .mask.panoptic import RULES, Rules
 from .training_data import VALIDATION_SEED
 
-GENERATED = ("generated_panoptic", "generated_things")
+GENERATED = ("generated_panoptic", "generated_things", "generated_few")
 
 ON_DISK: dict[str, tuple[Callable[[str, str], CocoLayout | PanopticFolder], str, str]] = {
     "coco_panoptic": (CocoPanoptic, "val", "coco"),
@@ -76,7 +77,8 @@ def open_learned(
 def _generated(name: str, root: Sequence[str], size: tuple[int, int], seed: int) -> PanopticData:
     if root:
         raise ValueError(f"--root is of no use: {name} isn't read from disk")
-    images = GeneratedPanoptic(*size, seed=seed, coarse=name == "generated_things")
+    few = name == "generated_few"
+    images = GeneratedPanoptic(*size, seed=seed, coarse=few or name == "generated_things", few=few)
     return PanopticData(images, images.classes, RULES["generated"])
 
 

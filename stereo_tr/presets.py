@@ -110,4 +110,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip": 1.0,
         "ema": 0.0,
     },
+    # What the packaged kmax_small was trained with, on two shared processor cores.
+    "kmax_small": _COMMON
+    | {
+        "model": "kmax_small",
+        "data": ("generated_few",),
+        "height": 96,
+        "width": 96,
+        "batch": 4,
+        "steps": 3000,
+        "learning_rate": 1.5e-3,
+        "weight_decay": 0.05,
+        "schedule": "cosine",
+        "warmup": 50,
+        "clip": 1.0,
+        "ema": 0.0,
+        "validate_every": 500,
+        "validate_pairs": 64,
+    },
 }

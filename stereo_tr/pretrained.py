@@ -44,6 +44,7 @@ _MODELS = {
     "kmax_convnext_tiny": "mask.kmax_deeplab:kmax_convnext_tiny",
     "kmax_max_s": "mask.kmax_deeplab:kmax_max_s",
     "kmax_resnet50": "mask.kmax_deeplab:kmax_resnet50",
+    "kmax_small": "mask.kmax_deeplab:kmax_small",
     "max_deeplab_l": "mask.max_deeplab:max_deeplab_l",
     "max_deeplab_s": "mask.max_deeplab:max_deeplab_s",
     "moat_0": "vision.moat:moat_0",

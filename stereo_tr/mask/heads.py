@@ -31,7 +31,8 @@ VOID_PRIOR = 0.9
 """probability that a fresh head gives to "no object\""""
 
 SCALE = 0.1
-"""that the norm of the mask logits starts with"""
+"""that the norm of the mask logits starts with, as published: it grows by about the learning rate a
+step, and masks stay undecided for thousands of steps until it is about 2"""
 
 
 class Prediction(NamedTuple):
@@ -53,6 +54,7 @@ class MaskHead(nn.Module):
         activation: Activation = nn.GELU,
         hidden: int = HIDDEN,
         features: int = FEATURES,
+        scale: int | float = SCALE,
     ) -> None:
         super().__init__()
         self.pixels = DepthwiseSeparable(pixels, hidden, activation)
@@ -63,7 +65,7 @@ class MaskHead(nn.Module):
         nn.init.trunc_normal_(self.classes.weight, std=0.01)
         nn.init.zeros_(self.classes.bias)
         self.mask_norm = BatchNorm(1)
-        nn.init.constant_(self.mask_norm.weight, SCALE)
+        nn.init.constant_(self.mask_norm.weight, scale)
         void = torch.zeros(num_classes + 1)
         void[-1] = math.log(num_classes * VOID_PRIOR / (1 - VOID_PRIOR))
         self.register_buffer("void", void, persistent=False)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attention.normalised import EPSILON, MOMENTUM
+from ..datasets.generated_panoptic import COARSE_CLASSES
 from ..datasets.panoptic_sample import PanopticSample
 from ..vision.classifier import CENTRED
 from ..vision.convnext import ConvNeXt, convnext_base, convnext_large, convnext_small
@@ -23,7 +24,7 @@ from .axial_resnet import AxialResNet
 from .blocks import HEADS
 from .clustering import reference_loss
 from .decoder import CHANNELS, MaskDecoder
-from .heads import FEATURES, HIDDEN, SemanticBranch
+from .heads import FEATURES, HIDDEN, SCALE, SemanticBranch
 from .losses import MaskLosses, mask_losses
 from .output import MaskOutput
 from .pixel_decoder import DEPTHS, KINDS, WIDTHS, PixelDecoder
@@ -79,6 +80,10 @@ class KMaxDeepLab(nn.Module):
     decoder_*: stages of the pixel decoder, from stride 32 to 4.
     channels, filters, feed_forward, hidden, features: of a query, of a layer's keys, of its
         feed-forward, of a head and of a pixel's feature.
+    mask_scale: that the norm of the mask logits starts with; 0.1 (as published) takes thousands of
+        steps before any mask is sure, 2 takes tens.
+    momentum: of the batch norms; after n steps their averages still hold (1 - momentum) ** n of
+        where they started. Short trainings want 0.1.
     predicts: give every layer a prediction of its own to learn by; layers that cluster have one
         anyway, and attention has none as published.
     semantic: add the auxiliary semantic branch, which only helps to train.
@@ -104,6 +109,8 @@ class KMaxDeepLab(nn.Module):
         hidden: int = HIDDEN,
         features: int = FEATURES,
         drop_path: int | float = 0.2,
+        mask_scale: int | float = SCALE,
+        momentum: float = MOMENTUM,
         predicts: bool = False,
         semantic: bool = False,
         losses: Mapping[str, Any] | None = None,
@@ -132,7 +139,7 @@ class KMaxDeepLab(nn.Module):
             heads=heads,
             drop_path=drop_path,
             predicts=predicts,
-            head_sizes={"hidden": hidden, "features": features},
+            head_sizes={"hidden": hidden, "features": features, "scale": mask_scale},
         )
         coarse, _, middle, fine = coarse_first
         self.semantic = (  # published with a class for void, which no pixel has
@@ -142,6 +149,9 @@ class KMaxDeepLab(nn.Module):
         )
         self.num_classes, self.num_queries = num_classes, num_queries
         self.losses = MaskLosses(**(losses or {}))
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = momentum
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> MaskOutput:
         """Segment RGB images in [0, 1], of any size.
@@ -182,3 +192,27 @@ kmax_convnext_tiny = partial(KMaxDeepLab, backbone="convnext_tiny")
 kmax_convnext_small = partial(KMaxDeepLab, backbone="convnext_small")
 kmax_convnext_base = partial(KMaxDeepLab, backbone="convnext_base")
 kmax_convnext_large = partial(KMaxDeepLab, backbone="convnext_large")
+kmax_small = partial(
+    KMaxDeepLab,
+    backbone="resnet50",
+    encoder={"widths": (32, 64, 128, 192), "depths": (1, 1, 1, 1)},
+    num_classes=len(COARSE_CLASSES.names),
+    num_queries=24,
+    layers=(1, 1, 1),
+    decoder_widths=(48, 32, 24, 16),
+    decoder_depths=(1, 1, 1, 1),
+    decoder_kinds=("bottleneck",) * 4,  # the coarse maps have 3x3 and 6x6 places
+    channels=64,
+    filters=32,
+    feed_forward=128,
+    hidden=64,
+    features=32,
+    drop_path=0.0,
+    mask_scale=2.0,
+    momentum=0.1,
+    predicts=True,  # every layer learns from a prediction of its own, whatever the interaction
+    # Contrast is three quarters of the sum at its published weight, and the clipped gradient all
+    # its own.
+    losses={"sampled_pixels": 64, "contrast_weight": 0.1},
+)
+"""ours: four blocks of encoder, for generated scenes of at most seven things and images of 96 px"""

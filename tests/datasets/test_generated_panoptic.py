@@ -36,6 +36,20 @@ def test_segments_are_the_scene_s_objects(coarse):
             assert (scene.objects == number).sum() < SMALLEST
 
 
+def test_few_things():
+    """At most seven are put up, a few of them as groups; the same scenes are there among all."""
+    few, all_ = (
+        GeneratedPanoptic(*SIZE, seed=4, few=few, coarse=True, photographs=False)
+        for few in (True, False)
+    )
+    counts = [
+        [sum(c in images.classes.things for c in images[i].classes.tolist()) for i in range(12)]
+        for images in (few, all_)
+    ]
+    assert sum(counts[0]) < sum(counts[1]) / 2
+    assert all("floor" not in [few.classes.names[c] for c in few[i].classes] for i in range(12))
+
+
 def test_an_image_depends_on_seed_and_index_alone():
     images = GeneratedPanoptic(*SIZE, seed=4, photographs=False)
     again = GeneratedPanoptic(*SIZE, seed=4, photographs=False)

@@ -8,9 +8,9 @@ from stereo_tr.datasets.files import read_image
 from stereo_tr.datasets.generated_panoptic import GeneratedPanoptic
 from stereo_tr.datasets.panoptic_folder import PanopticFolder
 from stereo_tr.scripts import interactions
-from stereo_tr.scripts.interactions import SMALL, Interactions, compare, main
+from stereo_tr.scripts.interactions import Interactions, compare, main
 
-TINY = SMALL | {
+TINY = {
     "encoder": {"widths": [8, 12, 16, 20], "depths": [1, 1, 1, 1]},
     "num_queries": 5,
     "layers": [1, 1, 1],
@@ -25,13 +25,13 @@ TINY = SMALL | {
 
 
 def test_runs_are_scored_drawn_and_not_repeated(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(interactions, "SMALL", TINY)
     plain = partial(GeneratedPanoptic, photographs=False)  # saves seconds
     monkeypatch.setattr(generated_panoptic, "GeneratedPanoptic", plain)
     settings = Interactions(
         out=tmp_path,
         interactions=("cross", "kmeans"),
         seeds=(5,),
+        override=tuple(f"{name}={json.dumps(value)}" for name, value in TINY.items()),
         steps=1,
         batch=1,
         size=48,
@@ -47,7 +47,7 @@ def test_runs_are_scored_drawn_and_not_repeated(tmp_path, monkeypatch, capsys):
     # Rows of three layers and the result; image and truth below.
     assert read_image(tmp_path / "clusters.png").shape == (3 * (96 + 24) - 4, 4 * 100 - 4, 3)
 
-    data, truth = PanopticFolder(tmp_path / "data"), plain(48, 48, coarse=True)
+    data, truth = PanopticFolder(tmp_path / "data"), plain(48, 48, coarse=True, few=True)
     assert data.classes == truth.classes
     assert sorted(data[1].classes.tolist()) == sorted(truth[1].classes.tolist())
     assert ((data[1].segment_map == 0) == (truth[1].segment_map == 0)).all()
