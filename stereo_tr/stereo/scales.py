@@ -3,7 +3,8 @@
 Seen small, a picture shows what a flat wall belongs to: a token covers more of it, and fewer steps
 lead to its edge. Seen large, it shows detail. So a model that tells its own confidence is asked
 twice: at full scale, and at `coarse` of it for a sixth of the cost. The coarse answer stands where
-it is clearly surer. Pixels that the right camera doesn't see then take the background's disparity.
+it is clearly surer. Pixels that the right camera doesn't see then take the background's disparity,
+and depth edges move to where the photograph has them.
 
 Letters  B batch, H W image in pixels, h w the same at another scale
 Tests    tests/stereo/test_scales.py; what it gains on real pairs: docs/accuracy.md
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..geometry import fill_from_background
+from .edges import sharpen_edges
 from .output import maps_only
 
 LEAST_ENLARGEMENT = 1.2
@@ -34,7 +36,7 @@ class Scales(NamedTuple):
     least_pixels: int = 0
     """smaller pairs are enlarged to this many pixels; tokens are several pixels wide"""
     coarse: float | None = None
-    """the second scale, as a share of the first; None: ask once, and fill nothing"""
+    """the second scale, as a share of the first; None: ask once, and change nothing"""
 
 
 class Maps(NamedTuple):
@@ -67,7 +69,8 @@ def match_at_scales(
     surer = coarse.confidence * COARSE_PENALTY > fine.confidence
     chosen = Maps(*(torch.where(surer, c, f) for c, f in zip(coarse, fine, strict=True)))
     visible = chosen.occlusion <= HIDDEN
-    return chosen._replace(disparity=fill_from_background(chosen.disparity, visible))
+    filled = fill_from_background(chosen.disparity, visible)
+    return chosen._replace(disparity=sharpen_edges(filled, chosen.confidence, left))
 
 
 def _match_at(model: nn.Module, left: Tensor, right: Tensor, factor: float) -> Maps:
