@@ -8,6 +8,7 @@ over samples of something computed for each sample.
 Tests  tests/test_training.py: two processes equal one, infinity names its step and its sample
 """
 
+import warnings
 from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
@@ -87,6 +88,8 @@ class Run:
         if settings.compile:
             self.parallel = torch.compile(self.parallel)
         if processes.count > 1:
+            # A depthwise weight has one input channel, and the stride along one means nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             self.parallel = DistributedDataParallel(self.parallel, gradient_as_bucket_view=True)
 
     def state(self) -> dict[str, Any]:
