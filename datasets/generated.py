@@ -61,7 +61,7 @@ class GeneratedScenes(Dataset[StereoSample]):
     height, width: pixels, at least 16. disparity_range: bounds of the largest disparity of a scene,
     pixels, log-uniform; both are cut to 0.45 of the width. photographs: a third of the textures
     come from scikit-image's pictures (needs `pip install 'stereo-tr[train]'`). camera: put the
-    differences between two cameras on. few: only scenes of at most seven things before a
+    differences between two cameras on. few: only scenes of a handful of things before a
     background. length: what len() says.
 
     Raises ValueError for sizes and ranges that can't be met, also if photographs are wanted and

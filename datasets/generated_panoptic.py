@@ -2,7 +2,7 @@
 
 Background, floor and walls are stuff, all other objects things. What is seen of an object in fewer
 than SMALLEST pixels is void: nobody could say what it is. With `coarse`, every thing is just that,
-a "thing"; with `few`, scenes have at most seven of them: a small model learns both in an hour.
+a "thing"; with `few`, scenes have a handful of them: a small model begins to learn both in minutes.
 
 Letters  H W image size in pixels
 Tests    tests/datasets/test_generated_panoptic.py
@@ -27,8 +27,8 @@ COARSE_CLASSES = ClassList.numbered((*STUFF, "thing"), ["thing"])
 class GeneratedPanoptic(Dataset[PanopticSample]):
     """Map-style: `images[index]` is the same image in every process, on every run.
 
-    height, width: pixels, at least 16. coarse: one class of things. few: only scenes of at most
-    seven things. length: what len() says.
+    height, width: pixels, at least 16. coarse: one class of things. few: only scenes of a
+    handful of things. length: what len() says.
     Raises ValueError as GeneratedScenes.
     """
 

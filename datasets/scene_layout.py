@@ -27,7 +27,7 @@ NOMINAL_HEIGHT = 192
 class Layout:
     """The surfaces of one scene, put up in turn; the first has no mask.
 
-    few: a scene of at most seven things before a background.
+    few: a scene of at most ten things, or groups of them, before a background.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Layout:
         self.objects = 0
         kinds = (self._floating, self._room, self._street, self._few)
         kind = kinds[rng.choice(4, p=(0.42, 0.34, 0.16, 0.08))]
-        (self._few if few else kind)()
+        (self._handful if few else kind)()
 
     # ------------------------------------------------------------------------ kinds of scenes
 
@@ -67,6 +67,13 @@ class Layout:
         for _ in range(int(self.rng.integers(0, 4))):
             self._slanted_plane()
         self._things(int(self.rng.integers(0, 8)), standing=0.0)
+
+    def _handful(self) -> None:
+        """Enough to cover much of the background, few enough to be told apart."""
+        self._background(curved=False)
+        if self.rng.random() < 0.5:
+            self._slanted_plane()
+        self._things(int(self.rng.integers(4, 11)), standing=0.0)
 
     def _room(self) -> None:
         self.horizon = self.height * self.rng.uniform(-0.3, 0.6)

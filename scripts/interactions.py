@@ -55,12 +55,12 @@ class Interactions:
     """of each run"""
     batch: int = 4
     """images a step"""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     """highest learning rate"""
     size: int = 96
     """height and width of an image, pixels"""
     images: int = 600
-    """to learn from, at most seven things in each; a twentieth of a second each to make"""
+    """to learn from, few things in each; a twentieth of a second each to make"""
     scored: int = 100
     """images that are scored, never learned from"""
     device: str = "cpu"

@@ -2,6 +2,7 @@
 
     stereo-tr panoptic --data coco_panoptic --root coco --weights r50.pth --model kmax_resnet50
     stereo-tr panoptic --data generated_things --weights run/weights.safetensors --out results
+    stereo-tr panoptic --data generated_few --size 96      # the packaged kmax_small
 
 Scores the images that training holds back. With --out, the segments are written as COCO wants them:
 OUT/panoptic.json and OUT/panoptic/NAME.png.
@@ -28,7 +29,8 @@ class ScorePanoptic:
     """Settings of `stereo-tr panoptic`."""
 
     data: str
-    """generated_panoptic, generated_things, coco_panoptic, cityscapes_panoptic, panoptic_folder"""
+    """generated_panoptic, generated_things, generated_few, coco_panoptic, cityscapes_panoptic,
+    panoptic_folder"""
     root: Annotated[str | None, NO_DEFAULT] = None
     """folder of data on disk"""
     weights: Annotated[str | None, NO_DEFAULT] = None

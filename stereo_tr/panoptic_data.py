@@ -1,7 +1,7 @@
 """Panoptic data by name: what is learned from, what is scored, and what goes with it.
 
     generated_panoptic, generated_things,    endless; the second and third know one class of things,
-    generated_few                            and the third has at most seven of them in an image
+    generated_few                            and the third has a handful of them in an image
     coco_panoptic, cityscapes_panoptic       on disk, as published
     panoptic_folder                          on disk, a folder of one's own
 

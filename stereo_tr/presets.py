@@ -119,7 +119,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "width": 96,
         "batch": 4,
         "steps": 3000,
-        "learning_rate": 1.5e-3,
+        "learning_rate": 1e-3,
         "weight_decay": 0.05,
         "schedule": "cosine",
         "warmup": 50,
