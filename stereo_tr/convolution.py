@@ -77,7 +77,8 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
     An odd one goes after, so that a stride of 2 over an even size pads nothing before.
     """
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    steps = (size + stride - 1) // stride  # -(-size // stride) is rounded otherwise in ONNX
+    total = max((steps - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 

@@ -6,8 +6,8 @@ Batch, height and width stay open. Both formats come from one trace, which recor
 arithmetic they are; a decision that Python takes on a size is recorded as it fell for the example,
 and the models take none between EXAMPLE_SIZE and any larger size. torch's newer exporter reasons
 about sizes in symbols, which takes it minutes for a stereo model where a trace takes seconds (torch
-2.13). ONNX's exporter can't keep the number of windows, or of columns, open (Swin, MOAT, CSTR):
-those models go into TorchScript. `stereo-tr export` writes no file that it hasn't seen give the
+2.13). ONNX's exporter can't keep the number of columns open (CSTR): that model goes into
+TorchScript. `stereo-tr export` writes no file that it hasn't seen give the
 model's results at other sizes.
 
 Letters  B batch, C channels, H W image, K classes or joint channels

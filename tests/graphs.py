@@ -36,15 +36,8 @@ TRANSUNET = {
     "image_size": (48, 64),
     "num_classes": 3,
 }
-IN_ONNX = [
-    "vit_tiny_patch16_224",
-    "convnext_tiny",
-    "vitamin_small_224",
-    "resnet50",
-    "transunet_r50_vit_b16",
-    "vitamin_small_clip",
-]
-"""Swin and MOAT can't be: the exporter takes the example's number of windows for fixed"""
+VISION = [*SMALL, "transunet_r50_vit_b16", "vitamin_small_clip"]
+"""vision models, one of each family"""
 
 
 def tiny(name: str) -> nn.Module:

@@ -64,7 +64,7 @@ def test_estimate_needs_no_model_code(stereo, tmp_path):
     assert (np.abs(found - expected) > 1e-3).mean() < 0.01
 
 
-@pytest.mark.parametrize("name", graphs.IN_ONNX)
+@pytest.mark.parametrize("name", graphs.VISION)
 def test_every_family_in_onnx(name, tmp_path):
     import onnxruntime
 
@@ -78,7 +78,8 @@ def test_every_family_in_onnx(name, tmp_path):
         with torch.inference_mode():
             expected = call(images)
         (found,) = session.run(None, {"images": images.numpy()})
-        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-4)
+        close = 1e-4 * expected.abs().max().item()
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=close)
     assert session.get_modelmeta().custom_metadata_map["model"] == name
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -181,25 +181,34 @@ class Windows(Layout):
             return down * high.long(), across * wide.long()
         return down if height > self.height else 0, across if width > self.width else 0
 
+    def _count(self, height: int, width: int) -> tuple[int, int]:
+        """Windows down and across; sizes that are derived from them divide even in symbols."""
+        down, across = height + self.height - 1, width + self.width - 1
+        return down // self.height, across // self.width
+
     def _padding(self, height: int, width: int) -> tuple[int, int]:
-        return -height % self.height, -width % self.width
+        down, across = self._count(height, width)
+        return down * self.height - height, across * self.width - width
 
     def split(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "N T C"]:
         """N = B * windows sequences, windows row after row."""
-        below, right = self._padding(x.shape[1], x.shape[2])
-        down, across = self._roll(x.shape[1], x.shape[2])
-        x = _rolled(F.pad(x, (0, 0, 0, right, 0, below)), -down, -across)
-        x = x.unflatten(2, (-1, self.width)).unflatten(1, (-1, self.height))
-        return x.transpose(2, 3).flatten(0, 2).flatten(1, 2)
+        height, width = x.shape[1:3]
+        below, right = self._padding(height, width)
+        if torch.jit.is_tracing() or below or right:  # padding by nothing would copy
+            x = F.pad(x, (0, 0, 0, right, 0, below))
+        down, across = self._roll(height, width)
+        return _windows(
+            _rolled(x, -down, -across), self._count(height, width), (self.height, self.width)
+        )
 
     def merge(
         self, tokens: Float[Tensor, "N T C"], height: int, width: int
     ) -> Float[Tensor, "B H W C"]:
         """Put the windows back, undo the roll, drop the padding."""
-        below, right = self._padding(height, width)
-        down, across = (height + below) // self.height, (width + right) // self.width
-        x = tokens.unflatten(1, (self.height, self.width)).unflatten(0, (-1, down, across))
-        x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        down, across = self._count(height, width)
+        maps, channels = tokens.shape[0] // (down * across), tokens.shape[2]
+        x = tokens.reshape(maps, down, across, self.height, self.width, channels).transpose(2, 3)
+        x = x.reshape(maps, down * self.height, across * self.width, channels)
         return _rolled(x, *self._roll(height, width))[:, :height, :width]
 
     def window(self, height: int, width: int) -> tuple[int, int]:
@@ -215,24 +224,38 @@ class Windows(Layout):
         if not torch.jit.is_tracing() and not any((down, across, below, right)):
             return None
 
-        def part(size: int, padding: int, shift: int) -> Tensor:
-            place = (torch.arange(size + padding, device=device) + shift) % (size + padding)
-            wrapped = torch.arange(size + padding, device=device) >= size + padding - shift
-            return wrapped.long() + 2 * (place >= size).long()
-
-        rows = part(height, below, down)
-        columns = part(width, right, across)
-        parts = (4 * rows[:, None] + columns)[None, :, :, None].float()
-        whole = Windows(self.height, self.width)
-        parts = whole.split(parts)[..., 0]
+        rows = _parts(height, below, down, device)
+        columns = _parts(width, right, across, device)
+        count, size = self._count(height, width), (self.height, self.width)
+        parts = _windows((4 * rows[:, None] + columns)[None, :, :, None], count, size)[..., 0]
         return parts[:, :, None] == parts[:, None, :]
+
+
+def _windows(
+    x: Float[Tensor, "B H W C"] | Int[Tensor, "B H W C"],
+    count: tuple[int, int],
+    size: tuple[int, int],
+) -> Float[Tensor, "N T C"] | Int[Tensor, "N T C"]:
+    """Cut maps into `count` windows of `size`, down and across."""
+    (down, across), (high, wide), channels = count, size, x.shape[3]
+    x = x.reshape(x.shape[0], down, high, across, wide, channels).transpose(2, 3)
+    return x.reshape(x.shape[0] * down * across, high * wide, channels)
 
 
 def _rolled(x: Float[Tensor, "B H W C"], down: int, across: int) -> Float[Tensor, "B H W C"]:
     """Roll maps; while a graph is recorded by an index, because ONNX's roll takes fixed shifts."""
     if not torch.jit.is_tracing():
-        return x.roll((down, across), (1, 2))
+        return x.roll((down, across), (1, 2)) if down or across else x  # else a copy
     for dim, shift in ((1, down), (2, across)):
         size = x.shape[dim]
         x = x.index_select(dim, (torch.arange(size, device=x.device) - shift) % size)
     return x
+
+
+def _parts(
+    size: int | Tensor, padding: int | Tensor, shift: int | Tensor, device: torch.device | None
+) -> Int[Tensor, " N"]:
+    """For each place of a padded and rolled side, which part of the image it comes from."""
+    place = (torch.arange(size + padding, device=device) + shift) % (size + padding)
+    wrapped = torch.arange(size + padding, device=device) >= size + padding - shift
+    return wrapped.long() + 2 * (place >= size).long()

@@ -45,8 +45,10 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B h w C2"]:
         """Halve the map, double the channels; of four tokens the lower goes before the right."""
-        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
-        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # B h 2 w 2 C
+        maps, height, width, channels = x.shape
+        down, across = (height + 1) // 2, (width + 1) // 2
+        x = F.pad(x, (0, 0, 0, 2 * across - width, 0, 2 * down - height))
+        x = x.reshape(maps, down, 2, across, 2, channels)
         return self.reduce(self.norm(x.permute(0, 1, 3, 4, 2, 5).flatten(3)))
 
 
