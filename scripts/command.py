@@ -22,6 +22,8 @@ from typing import TypeVar
 
 import tyro
 
+from stereo_tr.heap import keep_freed_memory
+
 Settings = TypeVar("Settings")
 
 NO_DEFAULT = tyro.conf.arg(help_behavior_hint="")
@@ -48,6 +50,7 @@ def run(
 ) -> None:
     """Parse `arguments` (default: sys.argv) into `settings` and call `function` with them."""
     parsed = _parsed(settings, f"stereo-tr {name}", description, arguments)
+    keep_freed_memory()
     if os.environ.get("STEREO_TR_DEBUG"):
         function(parsed)
         return

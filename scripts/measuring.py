@@ -88,6 +88,9 @@ def prepare(task: Task) -> None:
     import cv2
     import torch
 
+    from stereo_tr.heap import keep_freed_memory
+
+    keep_freed_memory()  # as every command does
     if task.threads is not None:
         torch.set_num_threads(task.threads)
         cv2.setNumThreads(task.threads)
