@@ -63,16 +63,23 @@ def _correlations(
     reach = left.shape[-1] // 4
     shifts = torch.arange(-reach, reach + 1)
 
-    def windows(images: Tensor) -> Tensor:
-        return F.avg_pool2d(images[None], WINDOW, stride=2)[0]
+    def windows(images: Tensor, step: int = 2) -> Tensor:
+        return F.avg_pool2d(images[None], WINDOW, stride=(2, step))[0]
 
     def deviation(mean: Tensor, mean_of_squares: Tensor) -> Tensor:
         return (mean_of_squares - mean**2).clamp_min(1e-8).sqrt()
 
-    padded = F.pad(right[None], (reach, reach), mode="replicate")[0]
-    moved = padded.unfold(-1, left.shape[-1], 1).transpose(0, 1).flip(0)  # by shift - reach
-    mean, moved_mean = windows(left[None]), windows(moved)
+    def moved(map_: Tensor, columns: int, step: int) -> Tensor:  # by shift - reach
+        return map_.unfold(-1, columns, 1)[:, : len(shifts), ::step].transpose(0, 1).flip(0)
+
+    mean = windows(left[None])
     left_deviation = deviation(mean, windows(left[None] ** 2))
-    spread = left_deviation * deviation(moved_mean, windows(moved**2))
-    scores = (windows(left * moved) - mean * moved_mean) / spread
+    # Windows of the right view are summed once, every column, and moved then.
+    padded = F.pad(right[None], (reach, reach), mode="replicate")
+    padded_mean = windows(padded, 1)
+    padded_deviation = deviation(padded_mean, windows(padded**2, 1))
+    columns = 2 * mean.shape[-1] - 1
+    moved_mean, moved_deviation = (moved(x[0], columns, 2) for x in (padded_mean, padded_deviation))
+    products = windows(left * moved(padded[0], left.shape[-1], 1))
+    scores = (products - mean * moved_mean) / (left_deviation * moved_deviation)
     return shifts, scores, left_deviation[0]

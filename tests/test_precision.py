@@ -23,14 +23,14 @@ def test_what_needs_float32_keeps_it(monkeypatch):
         monkeypatch.setattr(owner, name, watched)
 
     spy(model_file, "optimal_transport")
-    spy(F, "grid_sample")
+    spy(F, "embedding")  # picks the columns that are compared
     matcher = StereoMatcher(graphs.tiny("cstr_small"), scales=Scales(), precision="bf16")
     inside = []
     matcher.model.features.register_forward_hook(lambda *call: inside.append(call[2].half.dtype))
     views = torch.rand(2, 33, 47, 3).numpy()
     result = matcher(*views)
     assert inside == [torch.bfloat16]
-    assert seen == {"optimal_transport": {torch.float32}, "grid_sample": {torch.float32}}
+    assert seen == {"optimal_transport": {torch.float32}, "embedding": {torch.int64, torch.float32}}
     # Parts of a pixel survive: bfloat16 has 8 bits for all of it.
     disparity = torch.from_numpy(result.disparity)
     assert (disparity != disparity.bfloat16().float()).float().mean() > 0.5

@@ -69,14 +69,33 @@ class Attended(NamedTuple):
     """after the assignment: what the values were averaged with"""
 
 
-def rotate(x: Float[Tensor, "*B N D"], angles: Float[Tensor, "M half"]) -> Float[Tensor, "*B N D"]:
-    """Turn the channel pair (c, c + D/2) of token n by angles[n, c] radians; D is even, M >= N."""
-    places = x.shape[-2]
-    # Not cut where nothing is over: ONNX's exporter would cut at the example's length for ever.
-    turn = angles if angles.shape[0] == places else angles[:places]
-    cosine, sine = turn.cos().repeat(1, 2), torch.cat((-turn.sin(), turn.sin()), dim=-1)
-    partner = x.roll(x.shape[-1] // 2, dims=-1)
-    return torch.addcmul(x * cosine.to(x), partner, sine.to(x))
+class Turn(NamedTuple):
+    """Rotation of every token, written out for the channels of all heads as they lie in memory."""
+
+    cosine: Float[Tensor, "N E D"]
+    sine: Float[Tensor, "N E D"]
+    """negative for the first half of the channels"""
+
+    @classmethod
+    def by(cls, angles: Float[Tensor, "N half"], like: Float[Tensor, "B E _ D"]) -> Turn:
+        """Turn the channel pair (c, c + D/2) of token n by angles[n, c] radians."""
+        heads, cosine, sine = like.shape[1], angles.cos(), angles.sin()
+        pairs = ((cosine, cosine), (-sine, sine))
+        tables = (torch.cat(pair, dim=-1).repeat(1, heads).to(like) for pair in pairs)
+        return cls(*(table.unflatten(-1, (heads, -1)) for table in tables))
+
+    def back(self) -> Turn:
+        """The way back."""
+        return self._replace(sine=-self.sine)
+
+    def __call__(self, x: Float[Tensor, "B E N D"]) -> Float[Tensor, "B E N D"]:
+        """Turn the tokens, of which there may be fewer."""
+        places = x.shape[-2]
+        # Not cut where nothing is over: ONNX's exporter would cut at the example's length for ever.
+        cosine, sine = self if self.cosine.shape[0] == places else (t[:places] for t in self)
+        x = x.transpose(1, 2)  # as memory has it: one long loop (measured: a fifth faster)
+        partner = x.roll(x.shape[-1] // 2, dims=-1)
+        return torch.addcmul(x * cosine, partner, sine).transpose(1, 2)
 
 
 def attend(
@@ -102,7 +121,8 @@ def attend(
     position = position or PositionTables()
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
     if position.angles is not None:
-        query, key, value = (rotate(x, position.angles) for x in (query, key, value))
+        turn = Turn.by(position.angles, query)
+        query, key, value = map(turn, (query, key, value))
 
     fused = assignment == "over keys" and not with_scores and position.value is None
     if fused and (query.is_cuda or not torch.is_grad_enabled()):
@@ -121,7 +141,7 @@ def attend(
     if mask is not None:
         tokens = tokens * mask.any(-1, keepdim=True)
     if position.angles is not None:  # values were turned by their own place: back by the query's
-        tokens = rotate(tokens, -position.angles)
+        tokens = turn.back()(tokens)
     if not with_scores:
         return Attended(tokens, None)
     if mask is not None:
@@ -219,7 +239,9 @@ class Attention(nn.Module):
         tables = position.tables(self, queries, keys) if position else None
         # query, key and value, their rotated copies, and what is found
         each = 4 * x.shape[-1] * (queries + keys) * x.element_size()
-        parts = [slice(None)] if with_scores else pieces(x.shape[0], each)
+        # Turned in the cache, where the next step finds them.
+        cached = tables is not None and tables.angles is not None and not x.is_cuda
+        parts = [slice(None)] if with_scores else pieces(x.shape[0], each, cached=cached)
         if len(parts) == 1:
             return self._attend(x, context, mask, tables, with_scores)
         tokens = torch.empty_like(x, memory_format=torch.contiguous_format)

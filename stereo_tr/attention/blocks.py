@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .attend import Attention
 from .layouts import Layout
+from .memory import pieces
 from .positions import WindowOffsetTable
 
 NormPlacement = Literal["pre", "post", "branch"]
@@ -83,14 +84,30 @@ class FeedForward(nn.Module):
         self.narrow = nn.Linear(hidden, channels)
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """Widen, (mix,) activate, narrow."""
+        """Widen, (mix,) activate, narrow; where tokens mix, a few rows of the map at a time."""
+        if self.mix is None:
+            return self._all(x)
+        # widened, mixed and activated, and once more what the convolution asks for
+        each = 4 * x.shape[0] * x.shape[2] * self.widen.out_features * x.element_size()
+        parts = pieces(x.shape[1], each, cached=not x.is_cuda)
+        if len(parts) == 1:
+            return self._all(x)
+        halo, result = self.mix.kernel_size[0] // 2, torch.empty_like(x)
+        for part in parts:
+            top, bottom = max(part.start - halo, 0), min(part.stop + halo, x.shape[1])
+            rows = self._all(x[:, top:bottom])
+            result[:, part] = rows[:, part.start - top : part.stop - top]
+        return result
+
+    def _all(self, x: Tensor) -> Tensor:
         x = self.widen(x)
         gate = None
         if self.gated:
             x, gate = x.chunk(2, dim=-1)
-        if self.mix is not None:
-            x = self.mix(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        x = self.activation(x)
+        if self.mix is None:
+            x = self.activation(x)
+        else:  # activated as it comes from the convolution, so that this can be done in place
+            x = self.activation(self.mix(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
         return self.narrow(x if gate is None else x * gate)
 
 

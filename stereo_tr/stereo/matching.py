@@ -42,7 +42,7 @@ def optimal_transport(
     else:
         rows, columns = _scale_logarithms(scores, row_mass, column_mass, iterations)
     offset = rows + scores.new_tensor(total).log()
-    return scores + offset[..., None] + columns[..., None, :]
+    return (scores + offset[..., None]).add_(columns[..., None, :])
 
 
 SAFE_SPREAD = 60.0
@@ -54,7 +54,7 @@ def _scale(
     scores: Tensor, highest: Tensor, row_mass: Tensor, column_mass: Tensor, iterations: int
 ) -> tuple[Tensor, Tensor]:
     """Logarithms of the factors of rows and columns; every step is a product with one matrix."""
-    kernel = (scores - highest[..., None]).exp()
+    kernel = (scores - highest[..., None]).exp_()
     rows = highest - highest.amax(-1, keepdim=True)  # a common factor makes no difference
     # Only the factors pass through logarithms: the way back through 1 / x would square x.
     for _ in range(iterations):

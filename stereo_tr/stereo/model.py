@@ -156,10 +156,10 @@ class ContextStereoTransformer(nn.Module):
         """
         left, right = self.to_descriptor(tokens).to(self.dustbin.dtype).chunk(2)
         with torch.autocast(tokens.device.type, enabled=False):
+            left = left * (self.temperature.exp() * left.shape[-1] ** -0.5)
             scores = left @ right.transpose(-1, -2)
-            scores = scores * self.temperature.exp() * left.shape[-1] ** -0.5
             behind = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(behind, -torch.inf)
+            scores = scores.masked_fill_(behind, -torch.inf)
             return optimal_transport(scores, self.dustbin, self.sinkhorn_iterations)
 
     def losses(self, output: StereoOutput, sample: StereoSample) -> dict[str, Tensor]:
@@ -173,8 +173,11 @@ class ContextStereoTransformer(nn.Module):
 
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
     """Take away each image's own mean and contrast, so that exposure doesn't matter."""
-    spread, mean = torch.std_mean(images, dim=(2, 3), keepdim=True, correction=0)
-    return (images - mean) / (spread + 0.02)  # 5 grey levels: the noise of a blank wall stays small
+    centred = images - images.mean((2, 3), keepdim=True)
+    spread = (
+        centred.square().mean((2, 3), keepdim=True).sqrt()
+    )  # torch.std takes four times as long
+    return centred / (spread + 0.02)  # 5 grey levels: the noise of a blank wall stays small
 
 
 def _pad(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H2 W2"]:

@@ -206,20 +206,20 @@ class DetailRefinement(nn.Module):
         """
         # Places need float32, whatever the layers compute in: bfloat16 counts to 256.
         kind = self.to_descriptor.weight.dtype
-        left, right = self.to_descriptor(left).to(kind), self.to_descriptor(right).to(kind)
-        _, channels, height, width = left.shape
-        steps = torch.arange(-self.reach, self.reach + 1, device=left.device, dtype=left.dtype)
-        x = torch.arange(width, device=left.device, dtype=left.dtype)
-        columns = x - disparity - steps[None, :, None, None]
-        rows = torch.arange(height, device=left.device, dtype=left.dtype)[:, None]
-        grid = torch.stack(
-            (
-                columns * (2 / max(width - 1, 1)) - 1,
-                (rows * (2 / max(height - 1, 1)) - 1).expand_as(columns),
-            ),
-            dim=-1,
+        left, right = (
+            self.to_descriptor(x).to(kind).permute(0, 2, 3, 1).flatten(1, 2) for x in (left, right)
         )
-        moved = F.grid_sample(
-            right, grid.flatten(1, 2), padding_mode="border", align_corners=True
-        ).unflatten(2, (steps.numel(), height))
-        return (left[:, :, None] * moved).sum(1) * channels**-0.5
+        batch, _, channels = left.shape
+        height, width = disparity.shape[-2:]
+        place = torch.arange(width, device=left.device) - disparity[:, 0].to(kind)
+        # All offsets share a fraction: similarities to whole columns, then linear between two.
+        whole = place.floor()
+        share = (place - whole)[:, None]
+        steps = torch.arange(self.reach + 1, -self.reach - 1, -1, device=left.device)
+        columns = (whole.long()[..., None] + steps).clamp(0, width - 1)
+        rows = torch.arange(batch * height, device=left.device).view(batch, height, 1, 1)
+        seen = F.embedding((rows * width + columns).flatten(1, 2), right.flatten(0, 1))
+        with torch.autocast(left.device.type, enabled=False):
+            similar = (seen @ left[..., None]).view(batch, height, width, -1).permute(0, 3, 1, 2)
+        between = similar[:, 1:] * (1 - share) + similar[:, :-1] * share
+        return between * channels**-0.5

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from stereo_tr.attention import Attention, PositionTables, RelativeSine, Rotary, attend
+from stereo_tr.attention import (
+    Attention,
+    FeedForward,
+    PositionTables,
+    RelativeSine,
+    Rotary,
+    attend,
+)
 from stereo_tr.attention.memory import pieces, working_memory
 
 
@@ -33,6 +40,16 @@ def test_attention_does_not_depend_on_the_budget(budget, position, masks):
     torch.testing.assert_close(in_pieces, whole)
     recorded = attention(x, context, mask=mask).tokens  # the plain products
     torch.testing.assert_close(in_pieces, recorded, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 9000, 25_000])
+@pytest.mark.parametrize("mixing", [3, 5])
+def test_mixing_does_not_depend_on_the_budget(budget, mixing):
+    layer = FeedForward(6, 14, mixing=mixing)
+    x = torch.randn(2, 11, 7, 6)
+    recorded = layer(x)  # while gradients are, all rows at once
+    with torch.no_grad(), working_memory(budget):
+        torch.testing.assert_close(layer(x), recorded, rtol=1e-5, atol=1e-6)
 
 
 def test_one_table_alone_in_pieces():
