@@ -9,6 +9,7 @@ Tests  tests/test_training.py: two processes equal one, infinity names its step 
 """
 
 import warnings
+from collections.abc import Sequence
 from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -72,6 +74,8 @@ class Run:
         if settings.weights and state is None:
             pretrained.load_weights(self.model, settings.weights)
         self.average = _average(self.model, settings.ema)
+        # A compiler would take a momentum that changes for another program.
+        self.norms = [] if settings.compile else batch_norms(self.model)
         self.optimizer = make_optimizer(settings, self.model)
         fp16 = settings.precision == "fp16"
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=fp16)
@@ -123,6 +127,7 @@ class Run:
         rate = learning_rate(self.settings, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
+        forget_start(self.norms, self.step)
         seed_step(self.settings.seed, self.step, self.processes.rank)
         self.optimizer.zero_grad(set_to_none=True)
         losses, total = self._gradients(batch)
@@ -235,8 +240,29 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
     """A running average of the weights, shorter-lived at the start; decay 0 is the last weights."""
 
     def update(average: list[Tensor], now: list[Tensor], count: Tensor) -> None:
-        # After n steps an average over more than about n / 10 of them would remember the start.
-        n = float(count)
-        torch._foreach_lerp_(average, now, 1 - min(decay, (1 + n) / (10 + n)))
+        torch._foreach_lerp_(average, now, 1 - decay_after(int(count), decay))
 
     return AveragedModel(model, multi_avg_fn=update)
+
+
+def decay_after(steps: int, decay: float) -> float:
+    """Decay of a running average after `steps` steps: at most `decay`, lower at the start.
+
+    After n steps an average over more than about n / 10 of them would remember the start.
+    """
+    return min(decay, (1 + steps) / (10 + steps))
+
+
+def batch_norms(model: nn.Module) -> list[tuple[_BatchNorm, float]]:
+    """Batch norms whose statistics are running averages, each with its momentum (1 - decay)."""
+    found = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    return [(norm, norm.momentum) for norm in found if norm.momentum is not None]
+
+
+def forget_start(norms: Sequence[tuple[_BatchNorm, float]], steps: int) -> None:
+    """Set momenta for the step after `steps` steps: else short runs keep statistics of the start.
+
+    MOAT's decay of 0.99, as published, holds a fifth of them after 150 steps.
+    """
+    for norm, momentum in norms:
+        norm.momentum = max(momentum, 1 - decay_after(steps, 1.0))

@@ -257,6 +257,21 @@ def test_the_average_forgets_the_start():
     assert 119 - expected == pytest.approx(9, abs=0.1)  # a ramp's average lags by d / (1 - d)
 
 
+def test_batch_statistics_forget_the_start():
+    norm = nn.BatchNorm2d(2, momentum=0.01)
+    model = nn.Sequential(norm, nn.BatchNorm2d(3, momentum=None), nn.GroupNorm(1, 2))
+    norms, means = training_run.batch_norms(model), []
+    assert [module for module, _ in norms] == [norm]
+    for step in range(60):
+        training_run.forget_start(norms, step)
+        norm(torch.full((4, 2, 3, 5), 7.0))
+        means.append(norm.running_mean[0].item())
+    assert means[0] == pytest.approx(0.9 * 7)
+    assert means[-1] == pytest.approx(7, abs=1e-4)  # published: 7 * (1 - 0.99**60) = 3.2
+    training_run.forget_start(norms, 5000)
+    assert norm.momentum == 0.01
+
+
 def test_parts_of_a_step_equal_the_whole(tmp_path):
     """Six pairs at once and as three times two: the same but for rounding."""
     for parts in (1, 3):
