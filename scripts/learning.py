@@ -39,6 +39,9 @@ FAR = 1
 RATE = 2e-3
 """highest learning rate"""
 
+UNSEEN = 7
+"""seed of the shapes to measure with, used for nothing else: choices were made on seeds 1 and 2"""
+
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CAPTIONS = ("the digit {}", "a photo of the number {}", "{}, written by hand", "this is a {}")
 SHAPES = ("background", "disc", "square", "triangle")
@@ -284,7 +287,7 @@ def _transunet(steps: int) -> "tuple[nn.Module, str, float, float]":
         return segmentation_loss(model(pictures[chosen]), labels[chosen])
 
     _train(model, losses, len(labels), steps, name)
-    pictures, labels = shapes(200, seed=1)
+    pictures, labels = shapes(1000, seed=UNSEEN)
     with torch.no_grad():
         found = torch.cat([model(part).argmax(1) for part in pictures.split(BATCH)])
     return model, "Dice of shapes", dice(found, labels), 0.95
@@ -327,7 +330,7 @@ _EXPERIMENTS: "dict[str, tuple[int, Callable[[int], tuple[nn.Module, str, float,
     "swin": (200, partial(_classifier, name="swin_tiny_patch4_window7_224")),
     "moat": (150, partial(_classifier, name="moat_0")),
     "vitamin": (250, partial(_classifier, name="vitamin_small_224")),
-    "transunet": (600, _transunet),
+    "transunet": (800, _transunet),
     "clip": (300, _clip),
 }
 """name -> steps, and what takes them: a function that returns the model, what is measured, what was
