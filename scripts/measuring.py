@@ -90,7 +90,8 @@ def prepare(task: Task) -> None:
 
     from stereo_tr.heap import keep_freed_memory
 
-    keep_freed_memory()  # as every command does
+    if not task.method.endswith(TEXTBOOK):  # which takes memory as anybody's script does
+        keep_freed_memory()  # as every command does
     if task.threads is not None:
         torch.set_num_threads(task.threads)
         cv2.setNumThreads(task.threads)
