@@ -66,7 +66,8 @@ Norm = Callable[[int], nn.Module]
 
 def normalised(convolution: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     """Return norm(convolution(x)), as one convolution where the norm's statistics are fixed."""
-    if not isinstance(norm, nn.BatchNorm2d) or norm.training or torch.is_grad_enabled():
+    apart = norm.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if not isinstance(norm, nn.BatchNorm2d) or apart:  # a compiler joins them by itself
         return norm(convolution(x))
     statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     folded = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics)
