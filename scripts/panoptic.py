@@ -2,7 +2,6 @@
 
     stereo-tr panoptic --data coco_panoptic --root coco --weights r50.pth --model kmax_resnet50
     stereo-tr panoptic --data generated_things --weights run/weights.safetensors --out results
-    stereo-tr panoptic --data generated_few --size 96      # the packaged kmax_small
 
 Scores the images that training holds back. With --out, the segments are written as COCO wants them:
 OUT/panoptic.json and OUT/panoptic/NAME.png.

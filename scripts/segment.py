@@ -1,4 +1,4 @@
-"""Segments of photographs: which pixels belong together, and to what.
+"""Segments of pictures: which pixels belong together, and to what.
 
     stereo-tr segment street.jpg --out results --weights run/weights.safetensors
     stereo-tr segment 'photos/*.jpg' --out results --weights kmax_r50.pth --model kmax_resnet50
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from stereo_tr.mask.output import MaskOutput
     from stereo_tr.mask.panoptic import Panoptic
 
-DEFAULT = "kmax_resnet50"
+DEFAULT = "kmax_small"
 """model whose packaged weights are taken"""
 HOW_TO_TRAIN = (
-    "give --weights FILE, from stereo-tr train --model kmax_resnet50 --override num_classes=15 "
-    "--data generated_panoptic --out run (it writes run/weights.safetensors), or a published "
+    "give --weights FILE, from stereo-tr train --preset kmax_small --out run (it writes "
+    "run/weights.safetensors; for generated scenes only), or a published "
     "checkpoint of kMaX-DeepLab with --model"
 )
 SUFFIXES = ("_overlay.png", "_clusters.png", "_panoptic.png", "_panoptic.json")

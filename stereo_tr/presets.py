@@ -110,7 +110,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip": 1.0,
         "ema": 0.0,
     },
-    # What the packaged kmax_small was trained with, on two shared processor cores.
+    # After 520 of these steps, on 1,000 of these scenes, panoptic quality was 9 %: take them all.
     "kmax_small": _COMMON
     | {
         "model": "kmax_small",

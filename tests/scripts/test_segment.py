@@ -101,7 +101,9 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, weights, capsys)
     out = str(tmp_path / "out")
     given = [picture(tmp_path / "in/a.png"), "--out", out]
     with_weights = [*given, "--weights", str(weights)]
-    assert "stereo-tr train --model kmax" in failed(capsys, given)
+    assert "stereo-tr train --preset kmax_small" in failed(
+        capsys, [*given, "--model", "kmax_resnet50"]
+    )
     assert "doesn't segment" in failed(
         capsys, [*with_weights, "--model", "swin_tiny_patch4_window7_224"]
     )
