@@ -11,8 +11,9 @@ Tests  tests/test_heap.py
 import ctypes
 import sys
 
-LARGEST = 128 * 2**20
-"""bytes: larger blocks, of images beyond 1080p, go back as ever, so that holes don't add up"""
+LARGEST = 64 * 2**20
+"""bytes: as the pieces in which work is done (attention/memory.py); larger blocks, whole maps of
+large images, go back as ever, so that holes don't add up"""
 
 _TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3
 """parameters of glibc's mallopt"""
@@ -22,7 +23,7 @@ _NEVER = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees; False where the C library offers no such choice.
 
-    Results don't change, nor does the peak; what the process holds stays near its peak.
+    Results don't change; what the process holds stays near its peak.
     """
     if sys.platform != "linux":
         return False
