@@ -82,7 +82,7 @@ TINY: dict[str, dict[str, Any]] = {
         "heads": 4,
         "hidden": 128,
         "width": 32,
-        "units": (1, 1, 1),
+        "units": (2, 2, 2),
         "decoder": (48, 32, 24, 16),
         "image_size": LARGE,
         "num_classes": len(SHAPES),
@@ -99,7 +99,7 @@ class Learning:
     models: tuple[str, ...] = ("vit", "swin", "moat", "vitamin", "transunet", "clip")
     """which of them"""
     steps: int | None = None
-    """steps of each, 64 pictures a step (as many as it needs: 150 to 800)"""
+    """steps of each, 64 pictures a step, 8 for TransUNet (as many as it needs: 150 to 1500)"""
     seed: int = 0
     """seed of the weights and of the order of the pictures"""
 
@@ -223,8 +223,9 @@ def _train(
     count: int,
     steps: int,
     label: str,
+    batch: int = BATCH,
 ) -> None:
-    """Take the steps: `losses` is told which of the `count` pictures a step learns from."""
+    """Take the steps: `losses` is told which `batch` of the `count` pictures it learns from."""
     import torch
 
     from stereo_tr.progress import progress
@@ -234,7 +235,7 @@ def _train(
     model.train()
     bar = progress(range(steps), label=label)
     for _ in bar:
-        loss = losses(torch.randint(count, (BATCH,)))
+        loss = losses(torch.randint(count, (batch,)))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -283,10 +284,10 @@ def _transunet(steps: int) -> "tuple[nn.Module, str, float, float]":
     model = create_model(name, **TINY[name])
 
     def losses(chosen: "torch.Tensor") -> "torch.Tensor":
-        chosen = chosen[: BATCH // 4]  # four times as many pixels as a digit has
         return segmentation_loss(model(pictures[chosen]), labels[chosen])
 
-    _train(model, losses, len(labels), steps, name)
+    # every pixel of a picture has a class to learn from: few pictures a step, many steps
+    _train(model, losses, len(labels), steps, name, BATCH // 8)
     pictures, labels = shapes(1000, seed=UNSEEN)
     with torch.no_grad():
         found = torch.cat([model(part).argmax(1) for part in pictures.split(BATCH)])
@@ -330,7 +331,7 @@ _EXPERIMENTS: "dict[str, tuple[int, Callable[[int], tuple[nn.Module, str, float,
     "swin": (200, partial(_classifier, name="swin_tiny_patch4_window7_224")),
     "moat": (150, partial(_classifier, name="moat_0")),
     "vitamin": (250, partial(_classifier, name="vitamin_small_224")),
-    "transunet": (800, _transunet),
+    "transunet": (1500, _transunet),
     "clip": (300, _clip),
 }
 """name -> steps, and what takes them: a function that returns the model, what is measured, what was
