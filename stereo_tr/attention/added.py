@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 _FORBIDDEN = -1e9
 """added to the score of a pair that must not meet (in float16 half of what that reaches): far below
@@ -67,6 +68,22 @@ def unskew(weights: Float[Tensor, "*B T S"]) -> Float[Tensor, "*B T R"]:
     return F.pad(flat, (queries - 1, 1)).unflatten(-1, (queries, offsets))
 
 
+def by_pair(
+    tokens: Float[Tensor, "B E T D"], table: Float[Tensor, "#E R D"], keys: int
+) -> Float[Tensor, "B E T S"]:
+    """Each token times the rows of its own offsets: skew(_offset_products(tokens, table), keys).
+
+    Half the arithmetic, because offsets that no pair has are left out, and a way back without
+    zeros around; for a copy of the table's rows for each pair of places, made anew on that way.
+    """
+
+    def product(tokens: Tensor, table: Tensor) -> Tensor:
+        pairs = table.to(tokens.dtype).unfold(-2, keys, 1).flip(1)
+        return (tokens.permute(1, 2, 0, 3) @ pairs).permute(2, 0, 1, 3)
+
+    return checkpoint(product, tokens, table, use_reentrant=False, preserve_rng_state=False)
+
+
 class Work(NamedTuple):
     """Memory for what offsets add to the scores of one piece after the other."""
 
@@ -93,13 +110,24 @@ def added_scores(
     """Sum of what position and mask add to the scores; `query` is scaled already."""
     queries, keys = query.shape[-2], key.shape[-2]
     at_query = at_key = None
+    # Worth it in training, and where the copy is smaller than the scores (measured on a CPU).
+    twice = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not query.is_cuda
+    pairwise = twice and query.shape[0] > query.shape[-1]
     if position.query is not None:
-        at_query = skew(_offset_products(query, position.query, work and work.query), keys)
+        at_query = (
+            by_pair(query, position.query, keys)
+            if pairwise
+            else skew(_offset_products(query, position.query, work and work.query), keys)
+        )
     if position.key is not None:
         scaled = position.key * (key.shape[-1] ** -0.5 if scale is None else scale)
         # From a key's place the offsets to the queries run the other way round.
-        products = _offset_products(key, scaled.flip(-2), work and work.key)
-        at_key = skew(products, queries).transpose(-1, -2)
+        back = scaled.flip(-2)
+        at_key = (
+            by_pair(key, back, queries)
+            if pairwise
+            else skew(_offset_products(key, back, work and work.key), queries)
+        ).transpose(-1, -2)
     added = at_key if at_query is None else at_query
     if at_query is not None and at_key is not None:
         shape = at_query.shape

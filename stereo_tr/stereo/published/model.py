@@ -101,9 +101,12 @@ class PublishedStereo(nn.Module):
         upsampled = token_disparity
         if self.upsampling is not None:
             upsampled = self.upsampling(token_disparity, tokens)
-        # Channels last: convolutions of few channels run three times as fast on a CPU (measured).
-        # Not so before the matching: ties that rounding decides would fall otherwise.
-        image = images[: left.shape[0]].contiguous(memory_format=torch.channels_last)
+        image = images[: left.shape[0]]
+        if not torch.is_grad_enabled():
+            # Channels last: convolutions of few channels run three times as fast on a CPU, but
+            # their way back half as fast (measured). Not so before the matching: ties that rounding
+            # decides would fall otherwise.
+            image = image.contiguous(memory_format=torch.channels_last)
         with torch.autocast(left.device.type, enabled=False):
             disparity, occlusion = self.adjustment(
                 nearest(upsampled, size), nearest(found.occlusion, size), image
