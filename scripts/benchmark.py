@@ -37,9 +37,8 @@ PROTOCOL = (
     "counted. Share of peak: of the rate at which the same threads multiply large float32 "
     "matrices. All of it at the scales that the model asks for: cstr_small sees a pair twice, and "
     "a small pair enlarged. Textbook: every tensor of the model's equations made whole, the same "
-    "weights; what it frees goes back as the C library likes, while the other networks keep it "
-    "(stereo_tr/heap.py), which would make the textbook faster, too. A training step: forward, "
-    "backward, optimizer, one pair; its arithmetic is taken as three times the forward pass's."
+    "weights. A training step: forward, backward, optimizer, one pair; its arithmetic is taken as "
+    "three times the forward pass's."
 )
 
 

@@ -90,8 +90,7 @@ def prepare(task: Task) -> None:
 
     from stereo_tr.heap import keep_freed_memory
 
-    if not task.method.endswith(TEXTBOOK):  # which takes memory as anybody's script does
-        keep_freed_memory()  # as every command does
+    keep_freed_memory()  # as every command does
     if task.threads is not None:
         torch.set_num_threads(task.threads)
         cv2.setNumThreads(task.threads)
