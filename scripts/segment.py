@@ -1,7 +1,12 @@
 """Segments of pictures: which pixels belong together, and to what.
 
+    stereo-tr segment scene.png --out results
     stereo-tr segment street.jpg --out results --weights run/weights.safetensors
     stereo-tr segment 'photos/*.jpg' --out results --weights kmax_r50.pth --model kmax_resnet50
+
+Without --weights, the packaged kmax_small looks: 0.5 million parameters that learned for half an
+hour from generated scenes of a handful of things, 96 pixels wide and high, to tell things from
+background, floor and wall. It is not for photographs; give --weights of your own for those.
 
 Written for each picture, all or none:
 
@@ -34,6 +39,10 @@ if TYPE_CHECKING:
 
 DEFAULT = "kmax_small"
 """model whose packaged weights are taken"""
+NOT_FOR = (
+    "kmax_small knows nothing but generated scenes of a handful of things, 96x96 pixels; what it "
+    "says about photographs means nothing (--weights FILE for others)"
+)
 HOW_TO_TRAIN = (
     "give --weights FILE, from stereo-tr train --preset kmax_small --out run (it writes "
     "run/weights.safetensors; for generated scenes only), or a published "
@@ -51,7 +60,7 @@ class SegmentImages:
     out: Path
     """folder for the results; made if it isn't there"""
     weights: Annotated[str | None, NO_DEFAULT] = None
-    """weights: a file or a packaged name (default: the packaged ones)"""
+    """weights: a file or a packaged name (default: kmax_small, for generated scenes only)"""
     model: Annotated[str | None, NO_DEFAULT] = None
     """the model's name, where the weights don't tell"""
     classes: Annotated[Path | None, NO_DEFAULT] = None
@@ -78,6 +87,8 @@ def segment_images(settings: SegmentImages) -> list[Path]:
     device = usable_device(settings.device)
     model = segmenting_model(settings.weights, settings.model).to(device).eval()
     classes, rules = _meaning(settings, model)
+    if (settings.weights or settings.model or DEFAULT) == DEFAULT:
+        print(NOT_FOR)
     writable_folder(settings.out)
     written = []
     steps = progress(paths, label="segment", hidden=len(paths) == 1)

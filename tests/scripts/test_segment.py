@@ -77,6 +77,19 @@ def test_every_picture_gets_its_four_files_and_they_are_coco_s(
     assert "classes: the 4 of generated_things" in printed and "street.png: 90x70 px" in printed
 
 
+def test_the_packaged_weights_find_what_stands_in_generated_scenes(tmp_path, capsys):
+    """Pictures that nothing was learned from; the bounds are well below what is reached."""
+    scores = score_panoptic(ScorePanoptic(data="generated_few", size=96, limit=24))
+    assert scores["mean"]["pq"] > BOUND and scores["mean"]["pq_things"] > BOUND_THINGS
+    images = GeneratedPanoptic(96, 96, seed=VALIDATION_SEED, few=True, coarse=True)
+    write_png(tmp_path / "scene.png", view_picture(images[1].image))
+    main([str(tmp_path / "scene.png"), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "photographs means nothing" in printed and "background" in printed
+    found = json.loads((tmp_path / "out/scene_panoptic.json").read_text())
+    assert len(found["annotations"][0]["segments_info"]) >= 2
+
+
 def test_a_folder_with_own_classes(tmp_path, weights):
     for name in ("a", "b"):
         picture(tmp_path / f"in/{name}.jpg", 40, 50)
