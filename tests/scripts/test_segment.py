@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from stereo_tr.datasets.coco_panoptic import CocoLayout
-from stereo_tr.datasets.files import read_image
+from stereo_tr.datasets.files import read_image, write_png
+from stereo_tr.datasets.generated_panoptic import GeneratedPanoptic
 from stereo_tr.mask.panoptic import RULES, Rules
+from stereo_tr.pictures import view_picture
 from stereo_tr.pretrained import create_model, save_weights
+from stereo_tr.scripts.panoptic import ScorePanoptic, score_panoptic
 from stereo_tr.scripts.segment import main
+from stereo_tr.training_data import VALIDATION_SEED
 
 TINY = {
     "encoder": {"widths": [8, 12, 16, 20], "depths": [1, 1, 1, 1]},
@@ -80,7 +84,7 @@ def test_every_picture_gets_its_four_files_and_they_are_coco_s(
 def test_the_packaged_weights_find_what_stands_in_generated_scenes(tmp_path, capsys):
     """Pictures that nothing was learned from; the bounds are well below what is reached."""
     scores = score_panoptic(ScorePanoptic(data="generated_few", size=96, limit=24))
-    assert scores["mean"]["pq"] > BOUND and scores["mean"]["pq_things"] > BOUND_THINGS
+    assert scores["mean"]["pq"] > 12 and scores["mean"]["pq_things"] > 7
     images = GeneratedPanoptic(96, 96, seed=VALIDATION_SEED, few=True, coarse=True)
     write_png(tmp_path / "scene.png", view_picture(images[1].image))
     main([str(tmp_path / "scene.png"), "--out", str(tmp_path / "out")])
