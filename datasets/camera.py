@@ -93,6 +93,23 @@ def highlight(
         view += (glint * mask)[..., None]
 
 
+def relit(view: Picture, surface: NDArray[np.uint8], rng: np.random.Generator) -> Picture:
+    """The view under other lamps: brighter and darker places, and surfaces that catch other light.
+
+    surface: number of the surface seen at each pixel, [H, W]. Factors stay between about 0.4 and
+    2.5; a pair like that was taken at another hour, as some of Middlebury's are on purpose.
+    """
+    height, width = surface.shape
+    strength = rng.uniform(0.05, 0.3)
+    rows, columns = rng.integers(2, 6, 2)
+    field = rng.normal(0, 1, (int(rows), int(columns))).astype(np.float32)
+    field = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
+    table = rng.normal(0, 0.7, (1, 256)).astype(np.float32)
+    field += cv2.LUT(surface, table)
+    light = np.exp(np.clip(field * np.float32(strength), -0.9, 0.9))
+    return view * light[..., None]
+
+
 def _blurred(view: Picture, width: float) -> Picture:
     return cv2.GaussianBlur(view, (0, 0), width)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from .camera import highlight, photograph
+from .camera import highlight, photograph, relit
 from .photographs import photograph_folder
 from .sample import StereoSample
 from .scene_layout import CLASSES, KIND, Layout
@@ -74,7 +74,7 @@ class GeneratedScenes(Dataset[StereoSample]):
         width: int,
         *,
         seed: int = 0,
-        disparity_range: tuple[float, float] = (12.0, 140.0),
+        disparity_range: tuple[float, float] = (12.0, 200.0),
         photographs: bool = True,
         camera: bool = True,
         few: bool = False,
@@ -165,6 +165,8 @@ def _recorded(left, right, surfaces: list[Surface], views: Views, bank: TextureB
         left, right = left.copy(), right.copy()
         masks = (own[views.surface], own[views.right_surface])
         highlight(left, right, masks, (x, y), float(views.disparity[y, x]), rng)
+    if rng.random() < 0.2:
+        right = relit(right, views.right_surface, rng)
     edges = (_edges(views.surface), _edges(views.right_surface))
     return photograph(left, right, edges, bank.noise, rng)
 

@@ -68,3 +68,17 @@ def test_a_glint_moves_against_its_surface_and_stays_on_its_object():
     assert left[20, 30].min() > 0
     assert left[..., 0].sum() > 0
     assert right[..., 0].sum() > 0
+
+
+def test_other_lamps_change_brightness_alone_softly_but_for_surfaces():
+    left = views()[0]
+    surface = np.zeros(left.shape[:2], np.uint8)
+    surface[:, 20:] = 5
+    before = left.copy()
+    factors = camera.relit(left, surface, np.random.default_rng(2)) / left
+    np.testing.assert_array_equal(left, before)
+    np.testing.assert_allclose(factors, factors[..., :1].repeat(3, 2), rtol=1e-5)  # no colour
+    assert 0.4 < factors.min() < factors.max() < 2.5
+    steps = np.abs(np.diff(np.log(factors[..., 0]), axis=1)).max(0)
+    assert steps.argmax() == 19  # between columns 19 and 20
+    assert np.sort(steps)[-2] < steps[19] / 2
