@@ -12,6 +12,8 @@ Tests    tests/attention/test_attend.py: float64 loops; tests/attention/test_mem
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -84,19 +86,51 @@ def by_pair(
     return checkpoint(product, tokens, table, use_reentrant=False, preserve_rng_state=False)
 
 
+BLOCK = 64
+"""tokens whose offset products are made together: each then has its own offsets and at most 63 that
+it doesn't need, not as many as there are tokens (measured, 192 tokens: a fifth faster)"""
+
+
 class Work(NamedTuple):
     """Memory for what offsets add to the scores of one piece after the other."""
 
-    query: Tensor
-    key: Tensor
+    products: Tensor
     total: Tensor
+
+    @staticmethod
+    def numbers(queries: int, keys: int) -> tuple[int, int]:
+        """How many numbers of each a sequence needs for a head."""
+        rows, columns = (min(BLOCK, count) for count in (queries, keys))
+        return max(rows * (rows + keys - 1), columns * (columns + queries - 1)), queries * keys
 
     @classmethod
     def make(cls, query: Tensor, keys: int, length: int) -> Work:
         """Room for `length` sequences."""
-        (heads, queries), offsets = query.shape[1:3], query.shape[2] + keys - 1
-        counts = queries * offsets, keys * offsets, queries * keys
+        heads, queries = query.shape[1:3]
+        counts = cls.numbers(queries, keys)
         return cls(*(query.new_empty(length * heads * count) for count in counts))
+
+    def added(
+        self, query: Tensor, key: Tensor, at_query: Tensor | None, at_key: Tensor | None
+    ) -> Float[Tensor, "B E T S"]:
+        """Sum of query table and key table, the latter as a key sees the queries; one may lack."""
+        shape = *query.shape[:3], key.shape[2]
+        total = self.total[: math.prod(shape)].view(shape)
+        if at_query is not None:
+            self._fill(total, query, at_query, torch.Tensor.copy_)
+        if at_key is not None:
+            put = torch.Tensor.copy_ if at_query is None else torch.Tensor.add_
+            self._fill(total.transpose(-1, -2), key, at_key, put)
+        return total
+
+    def _fill(self, total: Tensor, tokens: Tensor, table: Tensor, put: Callable) -> None:
+        """Put tokens[i] . table[j - i + T - 1] into total[i, j], a block of tokens at a time."""
+        count, others = total.shape[-2:]
+        for start in range(0, count, BLOCK):
+            stop = min(start + BLOCK, count)
+            offsets = table[:, count - stop : count - start + others - 1]
+            products = _offset_products(tokens[..., start:stop, :], offsets, self.products)
+            put(total[..., start:stop, :], skew(products, others))
 
 
 def added_scores(
@@ -109,30 +143,19 @@ def added_scores(
 ) -> Tensor | None:
     """Sum of what position and mask add to the scores; `query` is scaled already."""
     queries, keys = query.shape[-2], key.shape[-2]
-    at_query = at_key = None
-    # Worth it in training, and where the copy is smaller than the scores (measured on a CPU).
-    twice = torch.is_grad_enabled() and not torch.compiler.is_compiling() and not query.is_cuda
-    pairwise = twice and query.shape[0] > query.shape[-1]
-    if position.query is not None:
-        at_query = (
-            by_pair(query, position.query, keys)
-            if pairwise
-            else skew(_offset_products(query, position.query, work and work.query), keys)
-        )
+    at_key = None
     if position.key is not None:
         scaled = position.key * (key.shape[-1] ** -0.5 if scale is None else scale)
-        # From a key's place the offsets to the queries run the other way round.
-        back = scaled.flip(-2)
-        at_key = (
-            by_pair(key, back, queries)
-            if pairwise
-            else skew(_offset_products(key, back, work and work.key), queries)
-        ).transpose(-1, -2)
-    added = at_key if at_query is None else at_query
-    if at_query is not None and at_key is not None:
-        shape = at_query.shape
-        out = work.total[: shape.numel()].view(shape) if work else None
-        added = torch.add(at_query, at_key, out=out)
+        at_key = scaled.flip(-2)  # from a key's place the offsets run the other way round
+    if position.query is None and at_key is None:
+        added = None
+    elif work is not None:
+        added = work.added(query, key, position.query, at_key)
+    else:
+        added = _sum(
+            _by_offset(query, position.query, keys),
+            _by_offset(key, at_key, queries, transposed=True),
+        )
     if position.bias is not None:
         added = position.bias if added is None else added + position.bias
     if mask is not None:  # finite, so that a query that may look at nothing has no NaN
@@ -140,6 +163,28 @@ def added_scores(
         forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
         added = forbidden if added is None else added + forbidden
     return added
+
+
+def _by_offset(
+    tokens: Float[Tensor, "B E T D"],
+    table: Float[Tensor, "#E R D"] | None,
+    others: int,
+    transposed: bool = False,
+) -> Tensor | None:
+    """Each token times the rows of its own offsets to the `others`; None without a table."""
+    if table is None:
+        return None
+    # Worth it in training, and where the copy is smaller than the scores (measured on a CPU).
+    training = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if training and not tokens.is_cuda and tokens.shape[0] > tokens.shape[-1]:
+        found = by_pair(tokens, table, others)
+    else:
+        found = skew(_offset_products(tokens, table), others)
+    return found.transpose(-1, -2) if transposed else found
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return other if one is None else one if other is None else one + other
 
 
 def _offset_products(

@@ -165,7 +165,7 @@ def _fused(
     batch, heads, queries, _ = query.shape
     keys, parts = key.shape[-2], [slice(None)]
     if position.query is not None or position.key is not None:
-        each = heads * ((queries + keys) * (queries + keys - 1) + queries * keys)
+        each = heads * sum(Work.numbers(queries, keys))
         parts = pieces(batch, each * query.element_size(), cached=not query.is_cuda)
     if len(parts) == 1:
         bias = added_scores(query, key, position, mask, scale)

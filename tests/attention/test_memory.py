@@ -60,3 +60,18 @@ def test_one_table_alone_in_pieces():
         with torch.no_grad(), working_memory(1):
             found = attend(query, key, value, position=position).tokens
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(131, 70), (65, 64), (20, 150)])
+def test_sequences_longer_than_a_block(queries, keys):
+    query, key, value = (torch.randn(3, 2, n, 6) for n in (queries, keys, keys))
+    table = torch.randn(2, queries + keys - 1, 6)
+    offset = torch.arange(keys) - torch.arange(queries)[:, None] + queries - 1
+    scores = torch.einsum("beid,bejd->beij", query, key).double()
+    scores += torch.einsum("beid,eijd->beij", query, table[:, offset])
+    scores += torch.einsum("bejd,eijd->beij", key, table.flip(-1)[:, offset])
+    expected = (scores * 0.25).softmax(-1) @ value.double()
+    tables = PositionTables(query=table, key=table.flip(-1))
+    with torch.no_grad(), working_memory(1):
+        found = attend(query, key, value, position=tables, scale=0.25).tokens
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
