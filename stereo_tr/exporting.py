@@ -6,9 +6,8 @@ Batch, height and width stay open. Both formats come from one trace, which recor
 arithmetic they are; a decision that Python takes on a size is recorded as it fell for the example,
 and the models take none between EXAMPLE_SIZE and any larger size. torch's newer exporter reasons
 about sizes in symbols, which takes it minutes for a stereo model where a trace takes seconds (torch
-2.13). ONNX's exporter can't keep the number of columns open (CSTR): that model goes into
-TorchScript. `stereo-tr export` writes no file that it hasn't seen give the
-model's results at other sizes.
+2.13). `stereo-tr export` writes no file that it hasn't seen give the model's results at other
+sizes.
 
 Letters  B batch, C channels, H W image, K classes or joint channels
 Tests    tests/test_export.py
@@ -20,10 +19,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.onnx import symbolic_helper
 
 import stereo_tr
 
@@ -141,24 +141,49 @@ def _onnx(graph: Graph, name: str) -> bytes:
             f"{name} has {size / 1e9:.1f} GB of weights, and an .onnx file holds 2.1 GB; "
             "take --format torchscript"
         )
-    buffer = io.BytesIO()
+    buffer, unflatten = io.BytesIO(), "aten::unflatten"
     axes = {each: {0: "batch", 2: "height", 3: "width"} for each in graph.inputs}
     for each in graph.outputs:
         stereo = graph.scales is not None
         axes[each] = {0: "batch", 1: "height", 2: "width"} if stereo else {0: "batch"}
-    torch.onnx.export(
-        graph.module,
-        graph.example(),
-        buffer,
-        dynamo=False,
-        input_names=list(graph.inputs),
-        output_names=list(graph.outputs),
-        dynamic_axes=axes,
-        opset_version=OPSET,
-    )
+    torch.onnx.register_custom_op_symbolic(unflatten, _unflatten, OPSET)
+    try:
+        torch.onnx.export(
+            graph.module,
+            graph.example(),
+            buffer,
+            dynamo=False,
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+        )
+    finally:
+        torch.onnx.unregister_custom_op_symbolic(unflatten, OPSET)
     model = onnx.load_from_string(buffer.getvalue())
     onnx.helper.set_model_props(model, _metadata(graph, name))
     return model.SerializeToString()
+
+
+@symbolic_helper.parse_args("v", "i", "v")
+def _unflatten(graph: Any, x: torch.Value, dim: int, sizes: torch.Value) -> torch.Value:
+    """`Tensor.unflatten` in ONNX, its other axes taken over from the shape by number.
+
+    torch's own way computes their numbers within the graph. Its shape inference can't follow that,
+    and whatever reads a size behind it reads the example's (torch 2.13).
+    """
+    axes, shape = x.type().dim(), graph.op("Shape", x)
+    dim = dim % axes
+
+    def number(value: int) -> torch.Value:
+        return graph.op("Constant", value_t=torch.tensor([value]))
+
+    def between(start: int, end: int) -> list[torch.Value]:
+        part = [shape, *map(number, (start, end, 0))]
+        return [graph.op("Slice", *part)] if start < end else []
+
+    parts = [*between(0, dim), sizes, *between(dim + 1, axes)]
+    return graph.op("Reshape", x, graph.op("Concat", *parts, axis_i=0))
 
 
 @contextmanager

@@ -36,6 +36,8 @@ TRANSUNET = {
     "image_size": (48, 64),
     "num_classes": 3,
 }
+PUBLISHED = ["cstr", "sttr", "sttr_light"]
+"""stereo models as published; with two layers everything in them is in use"""
 VISION = [*SMALL, "transunet_r50_vit_b16", "vitamin_small_clip"]
 """vision models, one of each family"""
 
@@ -47,6 +49,7 @@ def tiny(name: str) -> nn.Module:
         text = TextTower(channels=8, depth=1, heads=2, joint=10, vocabulary=20, context=5)
         return CLIP(ViTamin(num_classes=0, **SMALL["vitamin_small_224"]), text, 12, 10).eval()
     overrides = {"cstr_small": STEREO, "transunet_r50_vit_b16": TRANSUNET} | SMALL
+    overrides |= {key: {"layers": 2, "heads": 2} for key in PUBLISHED}
     model = create_model(name, **overrides[name]).eval()
     if name == "cstr_small":  # clear preferences: no rounding decides which match is best
         nn.init.constant_(model.temperature, 3.0)

@@ -83,6 +83,23 @@ def test_every_family_in_onnx(name, tmp_path):
     assert session.get_modelmeta().custom_metadata_map["model"] == name
 
 
+@pytest.mark.parametrize("name", graphs.PUBLISHED)
+def test_published_models_in_onnx(name, tmp_path):
+    model, path = graphs.tiny(name), tmp_path / "tiny.onnx"
+    with graphs.shapes_unchecked():
+        write_graph(model, name, path)
+    exported = ExportedStereo(path)
+    # Recorded for 2x141x174. Smaller than the largest pooled cell (8 x 16 px), and larger.
+    for size in ((3, 3, 67, 90), (1, 3, 145, 203)):
+        views = torch.rand(2, *size)
+        with torch.inference_mode():
+            expected, found = model(*views), exported(*views)
+        # Disparities of random weights span 100 px.
+        torch.testing.assert_close(found.disparity, expected.disparity, rtol=0, atol=0.01)
+        for one, other in zip(found[1:3], expected[1:3], strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "moat_0"])
 def test_windows_in_torchscript(name, tmp_path):

@@ -47,11 +47,10 @@ class PairNorm(nn.Module):
     def forward(self, views: Float[Tensor, "V C h w"]) -> Float[Tensor, "V C h w"]:
         """Normalise view b together with view V/2 + b."""
         pairs = views.shape[0] // 2
-        if torch.jit.is_tracing():  # recorded step by step: ONNX's batch norm wants fixed channels
-            folded = views.unflatten(0, (2, pairs))
-            variance, mean = torch.var_mean(folded, (0, 3, 4), correction=0, keepdim=True)
-            scale = self.weight[:, None, None] * (variance + 1e-5).rsqrt()
-            return ((folded - mean) * scale + self.bias[:, None, None]).flatten(0, 1)
+        if torch.jit.is_tracing():  # ONNX's norms want fixed channels; here views are copied
+            folded = views.unflatten(0, (2, pairs)).movedim(0, 2)
+            normalised = F.instance_norm(folded, weight=self.weight, bias=self.bias)
+            return normalised.movedim(2, 0).flatten(0, 1)
         # A pair's two views become the batch, and the pairs join the channels; nothing is copied.
         folded = views.unflatten(0, (2, pairs)).flatten(1, 2)
         normalised = F.batch_norm(
@@ -138,13 +137,10 @@ class Backbone(nn.Module):
         quarter = self.quarter(self.stem(images))
         eighth = self.eighth(quarter)
         height, width = eighth.shape[-2:]
-        size = (-(-height // 2), -(-width // 2))
+        size = (height + 1) // 2, (width + 1) // 2  # rounded up in ONNX, too
         pooled = []
         for cell, branch in zip(_POOLING_SIZES, self.pyramid, strict=True):
-            # The reference fails below 121 px, where the largest cell doesn't fit into the map;
-            # a cell as large as the map is what it then means.
-            means = F.avg_pool2d(eighth, (min(cell, height), min(cell, width)))
-            pooled.append(_resize(F.relu(branch(means)), size))
+            pooled.append(_resize(F.relu(branch(_cell_means(eighth, cell))), size))
         return Features(quarter, eighth, torch.cat(pooled, dim=1))
 
 
@@ -270,6 +266,20 @@ class SampledTokens(QuarterTokens):
 def _first(size: int) -> int:
     """The first sampled pixel of an image axis."""
     return min(1, size - 1)
+
+
+def _cell_means(x: Float[Tensor, "V C h w"], cell: int) -> Float[Tensor, "V C _ _"]:
+    """Means of whole cells of `cell` x `cell`; where the map is smaller, of cells as large as it.
+
+    The reference fails there (below 121 px).
+    """
+    height, width = x.shape[-2:]
+    if not torch.jit.is_tracing():
+        return F.avg_pool2d(x, (min(cell, height), min(cell, width)))
+    # Recorded for any size: zeros around a smaller map, and their share taken out again.
+    below, right = (torch.as_tensor(cell - side).clamp(min=0) for side in (height, width))
+    share = (1 - below / cell) * (1 - right / cell)
+    return F.avg_pool2d(F.pad(x, (0, right, 0, below)), cell) / share
 
 
 def _residual_stage(in_channels: int, channels: int, norm: Norm) -> nn.Sequential:

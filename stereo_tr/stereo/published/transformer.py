@@ -185,7 +185,7 @@ class PublishedTransformer(nn.Module):
         if self.within[0].context is not None:
             context = F.avg_pool2d(tokens, (1, min(2, width))).permute(0, 2, 3, 1)
             # The published table is made for ceil(w / 2) columns and read as if there were as many.
-            context_position = RelativeSine(shift=-(-width // 2) - context.shape[2])
+            context_position = RelativeSine(shift=(width + 1) // 2 - context.shape[2])
 
         for within, across in zip(self.within[:-1], self.across[:-1], strict=True):
             main = within.main(main, position)
