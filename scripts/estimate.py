@@ -64,6 +64,8 @@ class Estimate:
     """of products and convolutions; fp16 on CUDA only"""
     max_memory: Annotated[str | None, NO_DEFAULT] = None
     """what may be taken, like 2GB; the result is the same"""
+    thorough: bool = False
+    """look at each pair enlarged as well: fewer errors, almost three times the time"""
     depth: bool = False
     """also write depth in metres, NAME_depth.pfm (inf = no depth)"""
     ply: bool = False
@@ -94,7 +96,7 @@ def estimate(settings: Estimate) -> list[Path]:
     with Processes(settings.device) as processes:
         matcher = StereoMatcher.from_pretrained(
             *(settings.weights, settings.model, processes.device),
-            *(settings.precision, settings.max_memory),
+            *(settings.precision, settings.max_memory, settings.thorough),
         )
         writable_folder(settings.out)
         truth = None

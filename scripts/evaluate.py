@@ -78,6 +78,8 @@ class Evaluate:
     """sgbm: score OpenCV's StereoSGBM in the same run, in both modes, holes filled"""
     one_scale: bool = False
     """match each pair once, at its own size, whatever is best for the model; fill nothing"""
+    thorough: bool = False
+    """look at each pair enlarged as well, in almost three times the time"""
     peer_only: bool = False
     """score the peer and no model"""
     protocol: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -214,6 +216,8 @@ def _check(settings: Evaluate) -> None:
         raise ValueError("--peer-only needs --peer sgbm")
     if settings.peer_only and (settings.model or settings.weights):
         raise ValueError("--peer-only scores no model; leave out --model and --weights")
+    if settings.one_scale and settings.thorough:
+        raise ValueError("--one-scale asks once and --thorough three times; take one of them")
     protocols.check(settings.protocol, settings.data)
     for name in ("limit", "count", "height", "width", "html_scenes"):
         value = getattr(settings, name)
@@ -235,6 +239,7 @@ def _methods(settings: Evaluate, device: torch.device) -> dict[str, Method]:
             device=device,
             precision=settings.precision,
             max_memory=settings.max_memory,
+            thorough=settings.thorough,
         )
         if settings.one_scale:
             matcher.scales = Scales()

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .attention.memory import DEFAULT
-from .stereo.scales import Scales, fine_factor
+from .stereo.scales import Scales, largest_factor
 
 LEAST = 16 * 2**20
 """bytes of working memory below which pieces would be single rows of wide images"""
@@ -49,7 +49,7 @@ def memory_in_use(device: torch.device) -> int:
 def kept_memory(model: nn.Module, scales: Scales, height: int, width: int) -> int | None:
     """Return the bytes of the maps that `model` keeps while it matches; None where it can't say."""
     each = getattr(model, "pixel_bytes", None)
-    return each and int(each * height * width * fine_factor(scales, height, width) ** 2)
+    return each and int(each * height * width * largest_factor(scales, height, width) ** 2)
 
 
 def working_size(

@@ -8,6 +8,7 @@ from torch import nn
 
 from stereo_tr.matcher import StereoMatcher, SwappedViewsWarning
 from stereo_tr.stereo.output import StereoOutput
+from stereo_tr.stereo.scales import Scales
 
 
 class BrightnessModel(nn.Module):
@@ -20,6 +21,15 @@ class BrightnessModel(nn.Module):
 @pytest.fixture
 def matcher():
     return StereoMatcher(BrightnessModel())
+
+
+def test_a_thorough_look_is_for_models_that_are_asked_more_than_once():
+    model = BrightnessModel()
+    with pytest.raises(ValueError, match="cstr_small"):
+        StereoMatcher(model, thorough=True)
+    model.scales = Scales(coarse=0.4)
+    assert StereoMatcher(model, thorough=True).scales.finer > 1
+    assert StereoMatcher(model).scales.finer is None
 
 
 def views(dtype, channels=3, height=17, width=23):

@@ -3,8 +3,9 @@
 Seen small, a picture shows what a flat wall belongs to: a token covers more of it, and fewer steps
 lead to its edge. Seen large, it shows detail. So a model that tells its own confidence is asked
 twice: at full scale, and at `coarse` of it for a sixth of the cost. The coarse answer stands where
-it is clearly surer. Pixels that the right camera doesn't see then take the background's disparity,
-and depth edges move to where the photograph has them.
+it is clearly surer. With time to spare it is asked a third time, of the pair enlarged. Pixels that
+the right camera doesn't see then take the background's disparity, and depth edges move to where
+the photograph has them.
 
 Letters  B batch, H W image in pixels, h w the same at another scale
 Tests    tests/stereo/test_scales.py; what it gains on real pairs: docs/accuracy.md
@@ -26,6 +27,8 @@ LEAST_ENLARGEMENT = 1.2
 COARSE_PENALTY = 0.5
 """the coarse answer stands where its confidence times this exceeds the fine one's: its confidence
 is about pixels of a smaller picture, and detail is lost there"""
+FINER, FINER_PENALTY = 1.4, 0.8
+"""how much larger a third look is than the first, and the first one's penalty beside it"""
 HIDDEN = 0.5
 """occlusion probability above which a pixel takes the background's disparity"""
 
@@ -37,6 +40,17 @@ class Scales(NamedTuple):
     """smaller pairs are enlarged to this many pixels; tokens are several pixels wide"""
     coarse: float | None = None
     """the second scale, as a share of the first; None: ask once, and change nothing"""
+    finer: float | None = None
+    """a third scale, as a multiple of the first"""
+
+    def thorough(self) -> "Scales":
+        """Return the same with a third look; ValueError where a model is asked once."""
+        if self.coarse is None:
+            raise ValueError(
+                "a thorough look is for models that are asked at several scales (cstr_small); this "
+                "one is asked once, as it was published"
+            )
+        return self._replace(finer=FINER)
 
 
 class Maps(NamedTuple):
@@ -54,6 +68,11 @@ def fine_factor(scales: Scales, height: int, width: int) -> float:
     return factor if factor >= LEAST_ENLARGEMENT else 1.0
 
 
+def largest_factor(scales: Scales, height: int, width: int) -> float:
+    """Return by how much such a pair is enlarged at most."""
+    return fine_factor(scales, height, width) * (scales.finer or 1.0)
+
+
 def match_at_scales(
     model: nn.Module,
     left: Float[Tensor, "B 3 H W"],
@@ -62,15 +81,23 @@ def match_at_scales(
 ) -> Maps:
     """Match two views, RGB in [0, 1], as `scales` says; maps have the size of the views."""
     factor = fine_factor(scales, *left.shape[-2:])
-    fine = _match_at(model, left, right, factor)
+    chosen = _match_at(model, left, right, factor)
     if scales.coarse is None:
-        return fine
+        return chosen
+    if scales.finer is not None:
+        finer = _match_at(model, left, right, factor * scales.finer)
+        chosen = _surer(finer, chosen, FINER_PENALTY)
     coarse = _match_at(model, left, right, factor * scales.coarse)
-    surer = coarse.confidence * COARSE_PENALTY > fine.confidence
-    chosen = Maps(*(torch.where(surer, c, f) for c, f in zip(coarse, fine, strict=True)))
+    chosen = _surer(chosen, coarse, COARSE_PENALTY)
     visible = chosen.occlusion <= HIDDEN
     filled = fill_from_background(chosen.disparity, visible)
     return chosen._replace(disparity=sharpen_edges(filled, chosen.confidence, left))
+
+
+def _surer(fine: Maps, coarse: Maps, penalty: float) -> Maps:
+    """The coarse answer where its confidence times `penalty` exceeds the fine one's."""
+    surer = coarse.confidence * penalty > fine.confidence
+    return Maps(*(torch.where(surer, c, f) for c, f in zip(coarse, fine, strict=True)))
 
 
 def _match_at(model: nn.Module, left: Tensor, right: Tensor, factor: float) -> Maps:

@@ -1,8 +1,9 @@
+import pytest
 import torch
 from torch import nn
 
 from stereo_tr.stereo.output import StereoOutput
-from stereo_tr.stereo.scales import Scales, match_at_scales
+from stereo_tr.stereo.scales import Scales, largest_factor, match_at_scales
 
 
 class WidthModel(nn.Module):
@@ -51,6 +52,18 @@ def test_the_coarse_answer_stands_where_it_is_clearly_surer():
         torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), expected))
         chosen = 0.4 if coarse_confidence < 0.8 else coarse_confidence
         torch.testing.assert_close(found.confidence, torch.full((1, 20, 30), chosen))
+
+
+def test_a_third_look_stands_where_it_is_about_as_sure():
+    scales = Scales(coarse=0.4).thorough()
+    for finer_confidence, expected in ((0.45, 42**2 / 300 / 1.4), (0.35, 3.0)):
+        model = WidthModel({30: 0.5, 12: 0.6, 42: finer_confidence})
+        found = match_at_scales(model, *views(20, 30), scales)
+        assert sorted(model.shown) == [(8, 12), (20, 30), (28, 42)]
+        torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), expected))
+    assert largest_factor(scales, 20, 30) == 1.4
+    with pytest.raises(ValueError, match="asked once"):
+        Scales().thorough()
 
 
 class RowModel(nn.Module):
