@@ -29,7 +29,15 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..datasets.panoptic_sample import PADDING, PanopticSample
-from .assignment import MaskTargets, QueryTargets, mask_targets, match, resample, resize
+from .assignment import (
+    LEAST_WEIGHT,
+    MaskTargets,
+    QueryTargets,
+    mask_targets,
+    match,
+    resample,
+    resize,
+)
 from .output import MaskOutput, MaskPrediction
 
 POSITIVE = 0.75
@@ -58,6 +66,9 @@ class MaskLosses:
     """pixels are drawn in proportion to (1 / area of their mask) to this power (Cityscapes 0.6)"""
     semantic_preference: float = 2.0
     """the same for the semantic loss"""
+    idle_weight: float = LEAST_WEIGHT
+    """least weight of the class of a query without a partner. As published, such a query learns to
+    be no object from the void under its mask alone; images without void never teach it"""
 
 
 def mask_losses(
@@ -99,6 +110,9 @@ def _losses_of_targets(
     losses: MaskLosses,
 ) -> dict[str, Tensor]:
     asked = match(output.final, targets)
+    idle = asked.classes == output.final.class_logits.shape[-1] - 1
+    least = torch.where(idle, losses.idle_weight, LEAST_WEIGHT)
+    asked = asked._replace(class_weight=torch.maximum(asked.class_weight, least))
     size = asked.void.shape[-2:]
     total = _prediction_losses(output.final, output.pixel_features, asked, losses)
     if output.semantic_logits is not None and semantic is not None:

@@ -211,6 +211,24 @@ def test_instance_discrimination_is_the_definition():
         torch.testing.assert_close(found[b].double(), torch.stack(terms).mean())
 
 
+def test_queries_without_a_partner_learn_to_be_no_object_where_nothing_is_void():
+    """Written out: with `idle_weight` they count, as published they count for next to nothing."""
+    masks = torch.zeros(1, 2, 4, 6)
+    masks[0, 0, :, :2], masks[0, 1, :, 2:] = 1, 1
+    targets = MaskTargets(masks, torch.tensor([[2, 0]]))
+    mask_logits = torch.full((1, 5, 4, 6), -9.0)
+    mask_logits[0, 1, :, :2], mask_logits[0, 3, :, 2:] = 9, 9  # partners: queries 1 and 3
+    class_logits = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    output = MaskOutput(MaskPrediction(class_logits, mask_logits))
+    surprise = -class_logits[0].log_softmax(1)
+    with_partner = 0.75 * (surprise[1, 2] + surprise[3, 0])  # their Dice is 1
+    without = 0.25 * surprise[[0, 2, 4], 3].sum()
+    for weight in (1e-5, 0.3):
+        losses = losses_of_targets(output, targets, None, MaskLosses(idle_weight=weight))
+        expected = 3 * (with_partner + weight * without) / 5
+        torch.testing.assert_close(losses["class"], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_small_masks_are_drawn_more_often():
     """With all pixels of one mask of 4 among 32: weights 8 ** 1.5 to (32 / 28) ** 1.5."""
     segment_map = torch.full((1, 4, 8), 1, dtype=torch.int32)
