@@ -16,6 +16,7 @@ from .clustering import ClusteringLayer
 from .dual_path import INTERACTIONS, DualPathLayer
 from .heads import MaskHead
 from .output import MaskOutput
+from .seeds import SeededQueries
 
 CHANNELS = 256
 """of a query"""
@@ -40,8 +41,8 @@ def make_layer(interaction: str, **sizes: object) -> nn.Module:
 class MaskDecoder(nn.Module):
     """`depths` layers on each of the coarser maps, in order, and a head on the finest.
 
-    `pixels` are the maps' channels, the coarsest first. `sizes` go to every layer: filters, heads,
-    feed_forward, drop_path, predicts.
+    `pixels` are the maps' channels, the coarsest first. `seeds`: queries start from pixels, see
+    seeds.py. `sizes` go to every layer: filters, heads, feed_forward, drop_path, predicts.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class MaskDecoder(nn.Module):
         depths: Sequence[int] = (2, 2, 2),
         channels: int = CHANNELS,
         head_sizes: dict[str, int] | None = None,
+        seeds: bool = False,
         **sizes: object,
     ) -> None:
         super().__init__()
@@ -85,6 +87,7 @@ class MaskDecoder(nn.Module):
         self.head = MaskHead(
             pixels[-1], channels, num_classes, activation=activation, **(head_sizes or {})
         )
+        self.seeds = SeededQueries(self.head.feature.conv.out_channels, channels) if seeds else None
 
     def forward(self, maps: Sequence[Float[Tensor, "B _ _ _"]]) -> MaskOutput:
         """Predict from maps that are un-activated, the coarsest first; masks at the finest.
@@ -93,16 +96,22 @@ class MaskDecoder(nn.Module):
         weight 0, as processes that average their gradients want one for every parameter.
         """
         queries = self.queries[None, :, None].expand(maps[0].shape[0], -1, -1, -1)
-        outputs, logits, idle = [], None, 0.0
+        features, start = self.head.pixel_features(maps[-1]), None
+        if self.seeds is not None:
+            queries, start = self.seeds(features, queries)
+        outputs, logits, idle = [], start, 0.0
         for layers, of_encoder in zip(self.layers, maps, strict=False):
             pixels = of_encoder
             for layer in layers:
                 output = layer(pixels, queries, logits)
-                pixels, queries, logits = output.pixels, output.queries, output.logits
+                pixels, queries = output.pixels, output.queries
+                logits = logits if output.logits is None else output.logits
                 outputs.append(output)
             if pixels is not of_encoder:
                 idle = idle + 0.0 * pixels.mean()
-        final = self.head(maps[-1] + idle, self.of_masks(queries), self.of_classes(queries))
+        final = self.head.predict(features, self.of_masks(queries) + idle, self.of_classes(queries))
+        if start is not None:
+            final = final.plus(start)
         predictions = [output.prediction for output in outputs if output.prediction]
         return MaskOutput(
             final=final.masks,

@@ -143,15 +143,18 @@ class DualPathLayer(nn.Module):
         self,
         pixels: Float[Tensor, "B Cp h w"],
         queries: Float[Tensor, "B Cm 1 Q"],
-        logits: None = None,
+        logits: Float[Tensor, "B Q _ _"] | None = None,
     ) -> LayerOutput:
         """Update both; pixels come and go un-activated, queries activated.
 
-        `logits` is there for layers that carry them on; this one doesn't.
+        `logits`, where queries start from seeds, are added to the layer's own mask logits and not
+        handed on.
         """
         size = pixels.shape[2:]
         p, q = self.enter_pixels(self.activation(pixels)), self.enter_queries(queries)
         prediction = self.head(p, q, q) if self.head else None
+        if prediction is not None and logits is not None:
+            prediction = prediction.plus(logits)
         query_q, key_q, value_q = self.project_queries(q).flatten(2).split(self.of_queries, dim=1)
         query_p, key_p, value_p = self.project_pixels(p).flatten(2).split(self.of_pixels, dim=1)
 

@@ -41,6 +41,12 @@ class Prediction(NamedTuple):
     masks: MaskPrediction
     features: Float[Tensor, "B C h w"]
 
+    def plus(self, logits: Float[Tensor, "B Q _ _"]) -> "Prediction":
+        """The same with these mask logits, of any size, added."""
+        own = self.masks.mask_logits
+        total = own + resized(logits, own, corners=corners_stay(logits))
+        return self._replace(masks=self.masks._replace(mask_logits=total))
+
 
 class MaskHead(nn.Module):
     """Class logits from the queries, mask logits from queries and pixels."""
@@ -77,7 +83,19 @@ class MaskHead(nn.Module):
         of_classes: Float[Tensor, "B C2 1 Q"],
     ) -> Prediction:
         """Predict, from activated pixels and queries (for a mask and for a class)."""
-        features = F.normalize(self.feature(self.pixels(pixels)), dim=1)
+        return self.predict(self.pixel_features(pixels), of_masks, of_classes)
+
+    def pixel_features(self, pixels: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C2 h w"]:
+        """Features of length 1, which masks are read off."""
+        return F.normalize(self.feature(self.pixels(pixels)), dim=1)
+
+    def predict(
+        self,
+        features: Float[Tensor, "B C h w"],
+        of_masks: Float[Tensor, "B C2 1 Q"],
+        of_classes: Float[Tensor, "B C2 1 Q"],
+    ) -> Prediction:
+        """Predict from `pixel_features`."""
         class_logits = self.classes(of_classes)[:, :, 0].transpose(1, 2) + self.void
         kernel = self.kernel(of_masks)[:, :, 0].transpose(1, 2)
         similarity = (kernel @ features.flatten(2)).unflatten(2, features.shape[2:])

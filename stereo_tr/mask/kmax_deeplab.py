@@ -19,6 +19,7 @@ from ..datasets.panoptic_sample import PanopticSample
 from ..vision.classifier import CENTRED
 from ..vision.convnext import ConvNeXt, convnext_base, convnext_large, convnext_small
 from ..vision.resnet import ResNet
+from .appearance import Appearance
 from .assignment import mask_targets, match
 from .axial_resnet import AxialResNet
 from .blocks import HEADS
@@ -46,6 +47,16 @@ class PaddedConvNeXt(ConvNeXt):
         return F.pad(super().normalised(x), (1, 2, 1, 2))[..., :height, :width]
 
 
+class DenseResNet(ResNet):
+    """ResNet whose last stage has no stride: maps of stride 4, 8, 16 and 16, for small images."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for module in self.stages[-1][0].modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+
+
 def _convolutional(kind: type[ResNet] | Callable[..., ConvNeXt], **options: Any) -> nn.Module:
     encoder = kind(**{"num_classes": 0, "colours": CENTRED, "drop_path": 0.0} | options)
     encoder.drop_classifier()
@@ -66,6 +77,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "convnext_small": _padded(convnext_small),
     "convnext_base": _padded(convnext_base),
     "convnext_large": _padded(convnext_large),
+    "resnet50_stride16": partial(_convolutional, DenseResNet),
 }
 """encoders with `features` and `feature_channels`; the options are their constructors'"""
 
@@ -84,6 +96,8 @@ class KMaxDeepLab(nn.Module):
         steps before any mask is sure, 2 takes tens.
     momentum: of the batch norms; after n steps their averages still hold (1 - momentum) ** n of
         where they started. Short trainings want 0.1.
+    seeds: start the queries from pixels that are unlike each other; see seeds.py.
+    appearance: add colour and place to the finest map; see appearance.py.
     predicts: give every layer a prediction of its own to learn by; layers that cluster have one
         anyway, and attention has none as published.
     semantic: add the auxiliary semantic branch, which only helps to train.
@@ -111,6 +125,8 @@ class KMaxDeepLab(nn.Module):
         drop_path: int | float = 0.2,
         mask_scale: int | float = SCALE,
         momentum: float = MOMENTUM,
+        seeds: bool = False,
+        appearance: bool = False,
         predicts: bool = False,
         semantic: bool = False,
         losses: Mapping[str, Any] | None = None,
@@ -127,6 +143,7 @@ class KMaxDeepLab(nn.Module):
             kinds=decoder_kinds,
             heads=heads,
         )
+        self.appearance = Appearance(self.pixel_decoder.channels[-1]) if appearance else None
         self.decoder = MaskDecoder(
             self.pixel_decoder.channels,
             num_classes=num_classes,
@@ -138,6 +155,7 @@ class KMaxDeepLab(nn.Module):
             feed_forward=feed_forward,
             heads=heads,
             drop_path=drop_path,
+            seeds=seeds,
             predicts=predicts,
             head_sizes={"hidden": hidden, "features": features, "scale": mask_scale},
         )
@@ -161,7 +179,10 @@ class KMaxDeepLab(nn.Module):
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError(f"images {list(images.shape)}; give [images, 3, height, width]")
         maps = list(self.encoder.features(images).values())[::-1]
-        output = self.decoder(self.pixel_decoder(maps))
+        pixels = self.pixel_decoder(maps)
+        if self.appearance is not None:
+            pixels[-1] = self.appearance(images, pixels[-1])
+        output = self.decoder(pixels)
         if self.semantic is None or not self.training:
             return output
         coarse, _, middle, fine = maps
