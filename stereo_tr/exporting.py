@@ -19,8 +19,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.onnx import symbolic_helper
@@ -32,6 +33,9 @@ from .datasets.files import write_bytes
 from .pretrained import list_models, stereo_models
 from .stereo.output import maps_only
 from .stereo.scales import Scales
+
+if TYPE_CHECKING:
+    import onnx
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript"}
 """and the suffix of their files"""
@@ -161,6 +165,7 @@ def _onnx(graph: Graph, name: str) -> bytes:
     finally:
         torch.onnx.unregister_custom_op_symbolic(unflatten, OPSET)
     model = onnx.load_from_string(buffer.getvalue())
+    _take_means_by_axis(model.graph)
     onnx.helper.set_model_props(model, _metadata(graph, name))
     return model.SerializeToString()
 
@@ -184,6 +189,43 @@ def _unflatten(graph: Any, x: torch.Value, dim: int, sizes: torch.Value) -> torc
 
     parts = [*between(0, dim), sizes, *between(dim + 1, axes)]
     return graph.op("Reshape", x, graph.op("Concat", *parts, axis_i=0))
+
+
+def _take_means_by_axis(graph: "onnx.GraphProto") -> None:
+    """Let means over several axes be means over one after the other.
+
+    onnxruntime adds all of them up one by one: the mean of a photograph was off by 2e-5 of its
+    contrast, sixty times float32's rounding, and moved 0.2 % of the disparities by more than
+    0.001 px (measured).
+    """
+    import onnx
+
+    axes_of = {
+        node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.node
+        if node.op_type == "Constant"
+    }
+    nodes = []
+    for node in graph.node:
+        axes = axes_of.get(node.input[1]) if node.op_type == "ReduceMean" else None
+        if axes is None or len(axes) < 2:
+            nodes.append(node)
+            continue
+        value = node.input[0]
+        # In an order in which numbers stay valid, those from the front and those from the back.
+        for axis in sorted(axes.tolist(), key=abs, reverse=True):
+            step = f"{node.output[0]}_axis_{axis}"
+            number = onnx.numpy_helper.from_array(np.array([axis]))
+            nodes.append(onnx.helper.make_node("Constant", [], [f"{step}_number"], value=number))
+            mean = onnx.helper.make_node("ReduceMean", [value, f"{step}_number"], [step])
+            mean.attribute.extend(node.attribute)
+            nodes.append(mean)
+            value = step
+        mean.output[0] = node.output[0]
+    used = {name for node in nodes for name in node.input}
+    unused = [node for node in nodes if node.op_type == "Constant" and node.output[0] not in used]
+    del graph.node[:]
+    graph.node.extend(node for node in nodes if node not in unused)
 
 
 @contextmanager
