@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from stereo_tr.attention.normalised import BatchNorm
 from stereo_tr.mask.decoder import MaskDecoder
 from stereo_tr.mask.dual_path import INTERACTIONS
-from stereo_tr.mask.seeds import SHARPNESS, SeededQueries, farthest_first
+from stereo_tr.mask.seeds import GAIN, NEW, SHARPNESS, SeededQueries, farthest_first
 
 SIZE = (8, 12)
 
@@ -20,10 +20,11 @@ def patches():
 def test_no_region_gets_a_second_seed_before_each_has_one():
     numbers, features = patches()
     turned = features.flip(2)
-    chosen = farthest_first(torch.stack((features, turned)), 4)
-    for image, places in enumerate(chosen):
+    chosen, novelty = farthest_first(torch.stack((features, turned)), 5)
+    for image, places in enumerate(chosen[:, :4]):
         of_pixel = (numbers, numbers.flip(1))[image].flatten()
         assert sorted(of_pixel[places].tolist()) == [0, 1, 2, 3]
+    assert novelty[:, :4].min() > novelty[:, 4].max()
 
 
 def test_it_is_the_walk_written_out():
@@ -31,7 +32,8 @@ def test_it_is_the_walk_written_out():
     features = F.normalize(
         torch.randn(3, 7, 5, 9, generator=torch.Generator().manual_seed(1)), dim=1
     )
-    for image, places in zip(features.double(), farthest_first(features, 6).tolist(), strict=True):
+    walked = zip(features.double(), *farthest_first(features, 6), strict=True)
+    for image, places, novelty in walked:
         around = [
             image[:, max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean((1, 2))
             for y in range(5)
@@ -40,19 +42,25 @@ def test_it_is_the_walk_written_out():
         smooth = torch.stack([vector / vector.norm() for vector in around])
         cosines = smooth @ smooth.T
         expected = [int((smooth @ smooth.mean(0)).argmax())]
+        new = [1.0]
         for _ in range(5):
-            expected.append(int(cosines[:, expected].amax(1).argmin()))
-        assert places == expected
+            nearest = cosines[:, expected].amax(1)
+            expected.append(int(nearest.argmin()))
+            new.append(1 - nearest.min().item())
+        assert places.tolist() == expected
+        assert novelty.tolist() == pytest.approx(new, abs=1e-5)
 
 
 def test_masks_of_seeds_are_the_regions_and_gradients_reach_the_features():
     numbers, features = patches()
     features = features[None].requires_grad_()
     start = SeededQueries(5, 10).eval()
-    queries, logits = start(features, torch.zeros(1, 10, 1, 4))
-    assert queries.shape == (1, 10, 1, 4) and logits.shape == (1, 4, *SIZE)
-    assert logits.max().item() == pytest.approx(SHARPNESS)
+    queries, logits = start(features, torch.zeros(1, 10, 1, 6))
+    assert queries.shape == (1, 10, 1, 6) and logits.shape == (1, 6, *SIZE)
+    # Four regions: the two seeds after those are less new, and get no pixel.
+    assert logits.max().item() == pytest.approx(SHARPNESS * (1 + GAIN * NEW))
     of_query = logits[0].argmax(0)
+    assert of_query.max() == 3
     for number in range(4):
         assert len(of_query[numbers == number].unique()) == 1
     (queries.square().sum() + logits[0, 0].sum()).backward()
@@ -62,7 +70,8 @@ def test_masks_of_seeds_are_the_regions_and_gradients_reach_the_features():
 
 def test_more_queries_than_pixels():
     features = F.normalize(torch.rand(2, 3, 1, 2), dim=1)
-    chosen = farthest_first(features, 5)
+    chosen, novelty = farthest_first(features, 5)
+    assert novelty.isfinite().all() and (novelty[:, 2:] < 1e-5).all()
     assert chosen.shape == (2, 5) and set(chosen.flatten().tolist()) <= {0, 1}
 
 
@@ -101,8 +110,10 @@ def test_every_interaction_starts_from_seeds(interaction):
     with torch.no_grad():
         silent = decoder(maps)
     features = silent.pixel_features.flatten(2)
-    seeds = features.gather(2, farthest_first(silent.pixel_features, 5)[:, None].expand(-1, 6, -1))
-    expected = SHARPNESS * (seeds.mT @ features).unflatten(2, (12, 17))
+    places, novelty = farthest_first(silent.pixel_features, 5)
+    seeds = features.gather(2, places[:, None].expand(-1, 6, -1))
+    preferred = GAIN * novelty.clamp(max=NEW)[..., None]
+    expected = SHARPNESS * (seeds.mT @ features + preferred).unflatten(2, (12, 17))
     torch.testing.assert_close(silent.final.mask_logits, expected, rtol=1e-4, atol=1e-4)
     coarse = F.interpolate(expected, (3, 5), mode="bilinear", align_corners=True)
     torch.testing.assert_close(silent.auxiliary[0].mask_logits, coarse, rtol=1e-4, atol=1e-4)
