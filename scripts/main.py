@@ -15,6 +15,7 @@ COMMANDS = {
     "segment": "segments of photographs: what belongs together, and what it is",
     "panoptic": "panoptic quality of a model on a data set, class by class",
     "interactions": "small mask transformers compared: cross-attention, k-means, clustering",
+    "ablations": "cstr_small without each of its parts, at equal steps and seeds",
     "train": "train a model, or go on with a run that was stopped",
     "evaluate": "score a model on pairs with known disparity",
     "submit": "files for the servers of KITTI, Middlebury and ETH3D",

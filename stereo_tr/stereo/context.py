@@ -12,6 +12,7 @@ Source   CSTR, https://arxiv.org/abs/2210.11719: two paths, axial attention for 
 Tests    tests/stereo/test_model.py
 """
 
+from collections.abc import Collection
 from functools import partial
 
 import torch.nn.functional as F
@@ -33,6 +34,13 @@ from ..attention import (
 CONTEXT_STRIDE = 4
 """tokens of the main path under one token of the context path, along each axis"""
 
+LAYOUTS: dict[str, Layout] = {
+    "columns": Columns(),
+    "rows": Rows(),
+    "epipolar lines": EpipolarLine(),
+}
+"""where a token of the context path can look, in this order"""
+
 # The slowest pair of channels turns once within what training crops show, so that larger images ask
 # for no angle that was never seen.
 MAIN_POSITION = Rotary(shortest=4.0, longest=160.0)
@@ -43,17 +51,32 @@ class ContextLayer(nn.Module):
     """Match, tell the context, look around there, tell the matching."""
 
     def __init__(
-        self, channels: int, heads: int, context_channels: int, context_heads: int
+        self,
+        channels: int,
+        heads: int,
+        context_channels: int,
+        context_heads: int,
+        looks: Collection[str] = tuple(LAYOUTS),
     ) -> None:
+        """Sizes of both paths. `looks` are keys of LAYOUTS; with none there is no context path.
+
+        Raises ValueError for others.
+        """
         super().__init__()
+        if unknown := set(looks) - set(LAYOUTS):
+            raise ValueError(f"context {sorted(unknown)}: known are {', '.join(LAYOUTS)}")
         self.matching = nn.Sequential(
             _attention(EpipolarLine(), channels, heads, MAIN_POSITION),
             _feed_forward(channels),
         )
+        self.context = None
+        if not looks:
+            return
         self.context = nn.Sequential(
             *(
                 _attention(layout, context_channels, context_heads, CONTEXT_POSITION)
-                for layout in (Columns(), Rows(), EpipolarLine())
+                for name, layout in LAYOUTS.items()
+                if name in looks
             ),
             _feed_forward(context_channels),
         )
@@ -65,6 +88,8 @@ class ContextLayer(nn.Module):
     ) -> tuple[Float[Tensor, "B h w C"], Float[Tensor, "B h/4 w/4 C2"]]:
         """Advance both paths by one layer."""
         main = self.matching(main)
+        if self.context is None:
+            return main, context
         coarse = F.avg_pool2d(main.permute(0, 3, 1, 2), CONTEXT_STRIDE).permute(0, 2, 3, 1)
         context = self.context(context + self.to_context(coarse))
         fine = F.interpolate(

@@ -9,6 +9,7 @@ Source   pyramid with a way back up: FPN, https://arxiv.org/abs/1612.03144
 Tests    tests/stereo/test_model.py
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -35,7 +36,7 @@ class Pyramid(NamedTuple):
 class Features(nn.Module):
     """Image to pyramid. Map position (y, x) at stride s is centred on pixel (s y, s x)."""
 
-    def __init__(self, widths: tuple[int, int, int, int], blocks: tuple[int, int, int]) -> None:
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int]) -> None:
         """`widths` at strides 2, 4, 8 and 16; `blocks` residual blocks at strides 4, 8 and 16."""
         super().__init__()
         half, quarter, eighth, sixteenth = widths

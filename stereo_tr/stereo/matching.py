@@ -22,14 +22,17 @@ def optimal_transport(
     The last column takes left tokens that match nothing, the last row right tokens. `dustbin` is
     the score of ending there. Masked scores may be -inf. Every token carries one unit and each
     dustbin as many as there are tokens on the other side; after the last step each row of tokens
-    sums to 1 exactly, columns nearly. At least one iteration, else ValueError. Always float32.
+    sums to 1 exactly, columns nearly. With no iterations each row is a softmax over the right
+    tokens and the dustbin, as attention has it. Fewer are a ValueError. Always float32.
     """
-    if iterations < 1:
-        raise ValueError(f"iterations={iterations}: the transport needs at least one")
+    if iterations < 0:
+        raise ValueError(f"iterations={iterations}: give 0 (a softmax) or more")
     tokens, keys = scores.shape[-2:]
     scores = F.pad(scores.float(), (0, 1, 0, 1))
     scores[..., -1, :] = dustbin
     scores[..., :, -1] = dustbin
+    if iterations == 0:
+        return scores.log_softmax(-1)
     total = float(tokens + keys)
     row_mass = scores.new_full((tokens + 1,), 1 / total).log()
     column_mass = scores.new_full((keys + 1,), 1 / total).log()

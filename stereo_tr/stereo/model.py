@@ -10,6 +10,7 @@ Source   CSTR, https://arxiv.org/abs/2210.11719, and STTR, https://arxiv.org/abs
 Tests    tests/stereo/test_model.py
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from ..attention.memory import joined, pieces
 from ..datasets.sample import StereoSample
 from ..vision.classifier import Classifier
 from . import losses
-from .context import ContextLayer
+from .context import LAYOUTS, ContextLayer
 from .encoder import EncoderFeatures
 from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
@@ -64,8 +65,8 @@ class ContextStereoTransformer(nn.Module):
 
     def __init__(
         self,
-        widths: tuple[int, int, int, int] = (24, 64, 96, 128),
-        blocks: tuple[int, int, int] = (2, 1, 1),
+        widths: Sequence[int] = (24, 64, 96, 128),
+        blocks: Sequence[int] = (2, 1, 1),
         layers: int = 3,
         heads: int = 2,
         context_heads: int = 4,
@@ -74,6 +75,8 @@ class ContextStereoTransformer(nn.Module):
         adjustment_width: int = 48,
         refinement_width: int = 24,
         refinement_reach: int = 2,
+        context: Sequence[str] = tuple(LAYOUTS),
+        adjusts: bool = True,
         encoder: Classifier | None = None,
     ) -> None:
         """Sizes of the model; the defaults are `cstr_small`.
@@ -84,11 +87,13 @@ class ContextStereoTransformer(nn.Module):
             layers: layers of matching and context
             heads: attention heads on the main path
             context_heads: attention heads on the context path
-            sinkhorn_iterations: of the optimal transport
+            sinkhorn_iterations: of the optimal transport; 0: a softmax in its place
             window: right tokens on each side of the best one that take part in a disparity
             adjustment_width: channels of the context adjustment (1/4)
             refinement_width: channels of the refinement (1/2)
             refinement_reach: half-size pixels that the refinement looks to either side
+            context: where the context path looks, see context.LAYOUTS; nowhere: there is none
+            adjusts: whether what can't be trusted is filled in before the refinement
             encoder: vision model that the features come from (`create_model` takes its name);
                 None: residual blocks
 
@@ -101,13 +106,13 @@ class ContextStereoTransformer(nn.Module):
             Features(widths, blocks) if encoder is None else EncoderFeatures(encoder, widths)
         )
         self.layers = nn.ModuleList(
-            ContextLayer(quarter, heads, sixteenth, context_heads) for _ in range(layers)
+            ContextLayer(quarter, heads, sixteenth, context_heads, context) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(quarter)
         self.to_descriptor = nn.Linear(quarter, quarter)
         self.temperature = nn.Parameter(torch.tensor(0.0))
         self.dustbin = nn.Parameter(torch.tensor(0.0))
-        self.adjustment = ContextAdjustment(quarter, adjustment_width)
+        self.adjustment = ContextAdjustment(quarter, adjustment_width, adjusts)
         self.refinement = DetailRefinement(
             half, adjustment_width, refinement_width, DESCRIPTOR, refinement_reach
         )

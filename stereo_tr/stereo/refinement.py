@@ -89,11 +89,14 @@ class Adjusted(NamedTuple):
 class ContextAdjustment(nn.Module):
     """Replace what can't be trusted, keep what can."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int, adjusts: bool = True) -> None:
+        """Channels of the tokens and in here; `adjusts` False: matches stay as they are."""
         super().__init__()
-        self.propagation = Propagation(channels, channels // 2)
+        self.propagation = Propagation(channels, channels // 2) if adjusts else None
         self.inputs = convolution(channels + 5, hidden)
         self.blocks = nn.Sequential(ResidualBlock(hidden, hidden), ResidualBlock(hidden, hidden))
+        if not adjusts:
+            return
         self.outputs = nn.Conv2d(hidden, 2, 3, padding=1)
         nn.init.zeros_(self.outputs.weight)
         nn.init.zeros_(self.outputs.bias)
@@ -106,7 +109,9 @@ class ContextAdjustment(nn.Module):
         spread, mean = torch.std_mean(match.disparity, dim=(1, 2), keepdim=True)
         spread = spread + 1.0  # token: a flat map isn't blown up to noise
         trust = torch.sigmoid(TRUST_SLOPE * (match.confidence - TRUST_MIDDLE))
-        filled = self.propagation(tokens, match.disparity, trust)
+        filled = match.disparity
+        if self.propagation is not None:
+            filled = self.propagation(tokens, match.disparity, trust)
         maps = torch.stack(
             (
                 (match.disparity - mean) / spread,
@@ -118,6 +123,8 @@ class ContextAdjustment(nn.Module):
             dim=1,
         )
         hidden = self.blocks(self.inputs(torch.cat((tokens.permute(0, 3, 1, 2), maps), dim=1)))
+        if self.propagation is None:
+            return Adjusted(match.disparity, hidden)
         change, keep = self.outputs(hidden).unbind(1)
         keep = torch.sigmoid(torch.logit(trust, eps=LEAST_TRUST) + keep)
         replaced = filled + change * spread

@@ -38,6 +38,15 @@ def test_transport_is_sinkhorns_scaling(tokens, keys, iterations):
             )
 
 
+def test_without_iterations_it_is_a_softmax():
+    scores, dustbin = 3 * torch.randn(2, 4, 6), 0.4
+    assignment = optimal_transport(scores, torch.tensor(dustbin), 0).exp()
+    given = scores.double().exp()
+    share = given / (given.sum(-1, keepdim=True) + math.exp(dustbin))
+    torch.testing.assert_close(assignment[:, :-1, :-1].double(), share, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(assignment[:, :-1, -1].double(), 1 - share.sum(-1))
+
+
 def test_rows_sum_to_one_and_columns_come_near():
     scores, dustbin = 3 * torch.randn(4, 5, 7), torch.tensor(-0.5)
     rough = optimal_transport(scores, dustbin, 2).exp()
@@ -84,8 +93,8 @@ def test_gradients_pass_masked_scores():
     log_assignment.exp().square().sum().backward()
     assert torch.equal(scores.grad[0] != 0, ~behind)
     assert dustbin.grad.isfinite() and dustbin.grad != 0
-    with pytest.raises(ValueError, match="iterations=0"):
-        optimal_transport(scores, dustbin, 0)
+    with pytest.raises(ValueError, match="iterations=-1"):
+        optimal_transport(scores, dustbin, -1)
 
 
 def assignment_of(*rows):

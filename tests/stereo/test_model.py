@@ -119,7 +119,29 @@ def flat_scenes(height, width, *disparities):
     )
 
 
-def test_the_gradient_reaches_every_parameter(model):
+ABLATIONS = [
+    {},
+    {"context": []},
+    {"context": ["epipolar lines", "rows"]},
+    {"sinkhorn_iterations": 0},
+    {"adjusts": False},
+]
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS, ids=str)
+def test_the_gradient_reaches_every_parameter(ablation):
+    torch.manual_seed(0)
+    model = ContextStereoTransformer(
+        widths=(8, 16, 24, 32),
+        blocks=(2, 1, 1),
+        layers=2,
+        adjustment_width=16,
+        refinement_width=8,
+        **ablation,
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
     sample = flat_scenes(32, 48, 5, 8)
     output = model.train()(sample.left, sample.right)
     losses = model.losses(output, sample)
@@ -130,6 +152,18 @@ def test_the_gradient_reaches_every_parameter(model):
         # Softmax doesn't see what is added to all keys; elsewhere the position makes a difference.
         if name != "adjustment.propagation.to_key.bias":
             assert parameter.grad.any(), name
+
+
+def test_context_that_is_left_out_is_gone():
+    def attentions(**options):
+        model = ContextStereoTransformer(layers=2, **options)
+        return sum(type(module).__name__ == "Attention" for module in model.modules())
+
+    assert attentions() == 2 * (1 + 3)
+    assert attentions(context=["rows", "epipolar lines"]) == 2 * (1 + 2)
+    assert attentions(context=[]) == 2
+    with pytest.raises(ValueError, match="known are columns"):
+        ContextStereoTransformer(context=["row"])
 
 
 def test_two_pairs_can_be_learned():
