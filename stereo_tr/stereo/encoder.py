@@ -13,6 +13,8 @@ Source   pyramid with a way back up: FPN, https://arxiv.org/abs/1612.03144
 Tests    tests/stereo/test_encoder.py
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,7 +31,7 @@ class EncoderFeatures(nn.Module):
     patches, on the middle of its s x s pixels: alike in both views, so disparities don't notice.
     """
 
-    def __init__(self, encoder: Classifier, widths: tuple[int, int, int, int]) -> None:
+    def __init__(self, encoder: Classifier, widths: Sequence[int]) -> None:
         """`widths` at strides 2, 4, 8 and 16; what `encoder` needs to classify is taken off it."""
         super().__init__()
         half, quarter, eighth, sixteenth = widths

@@ -9,12 +9,12 @@ from stereo_tr.scripts import comparison
 from stereo_tr.scripts.ablations import SCORES, Ablations, compare, main
 
 TINY = {
-    "widths": [4, 8, 8, 8],
+    "widths": [8, 16, 16, 24],
     "blocks": [1, 1, 1],
     "layers": 1,
     "context_heads": 2,
-    "adjustment_width": 8,
-    "refinement_width": 4,
+    "adjustment_width": 16,
+    "refinement_width": 8,
 }
 
 
