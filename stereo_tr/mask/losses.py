@@ -19,7 +19,7 @@ Tests    tests/mask/test_mask_losses.py: golden losses and gradients of both pub
          tests/mask/test_bad_targets.py: no NaN
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +66,9 @@ class MaskLosses:
     """pixels are drawn in proportion to (1 / area of their mask) to this power (Cityscapes 0.6)"""
     semantic_preference: float = 2.0
     """the same for the semantic loss"""
+    class_balance: Sequence[float] | None = None
+    """what a query's partner counts in the class loss, by its class (None: all alike): quality is a
+    mean over classes, however rare they are"""
     idle_weight: float = LEAST_WEIGHT
     """least weight of the class of a query without a partner. As published, such a query learns to
     be no object from the void under its mask alone; images without void never teach it"""
@@ -112,7 +115,10 @@ def _losses_of_targets(
     asked = match(output.final, targets)
     idle = asked.classes == output.final.class_logits.shape[-1] - 1
     least = torch.where(idle, losses.idle_weight, LEAST_WEIGHT)
-    asked = asked._replace(class_weight=torch.maximum(asked.class_weight, least))
+    weight = torch.maximum(asked.class_weight, least)
+    if losses.class_balance is not None:
+        weight = weight * weight.new_tensor([*losses.class_balance, 1.0])[asked.classes]
+    asked = asked._replace(class_weight=weight)
     size = asked.void.shape[-2:]
     total = _prediction_losses(output.final, output.pixel_features, asked, losses)
     if output.semantic_logits is not None and semantic is not None:

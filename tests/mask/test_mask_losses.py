@@ -227,6 +227,10 @@ def test_queries_without_a_partner_learn_to_be_no_object_where_nothing_is_void()
         losses = losses_of_targets(output, targets, None, MaskLosses(idle_weight=weight))
         expected = 3 * (with_partner + weight * without) / 5
         torch.testing.assert_close(losses["class"], expected, rtol=1e-4, atol=1e-6)
+    balanced = MaskLosses(idle_weight=0.3, class_balance=(2.0, 1.0, 5.0))
+    expected = 3 * (0.75 * (5 * surprise[1, 2] + 2 * surprise[3, 0]) + 0.3 * without) / 5
+    losses = losses_of_targets(output, targets, None, balanced)
+    torch.testing.assert_close(losses["class"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_small_masks_are_drawn_more_often():
