@@ -5,6 +5,8 @@
     stereo-tr benchmark --models cstr sttr --sizes 384x768 --baseline textbook
     stereo-tr benchmark --models cstr --sizes 160x320 --baseline textbook --training
     stereo-tr benchmark --models cstr cstr_small --sizes 384x768 540x960 --memory
+    stereo-tr benchmark --models cstr_small --formats onnx torchscript
+    stereo-tr benchmark --models cstr_small --precision bf16
     stereo-tr benchmark --models vit_base_patch16_224 swin_tiny_patch4_window7_224 --sizes 224x224
 
 Prints a Markdown table; each method runs in a process of its own, stereo models through
@@ -18,7 +20,8 @@ import multiprocessing
 import os
 import platform
 import statistics
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -37,8 +40,9 @@ PROTOCOL = (
     "counted. Share of peak: of the rate at which the same threads multiply large float32 "
     "matrices. All of it at the scales that the model asks for: cstr_small sees a pair twice, and "
     "a small pair enlarged. Textbook: every tensor of the model's equations made whole, the same "
-    "weights. A training step: forward, backward, optimizer, one pair; its arithmetic is taken as "
-    "three times the forward pass's."
+    "weights. NAME:onnx and NAME:torchscript: the exported file, run by onnxruntime and by torch. "
+    "A training step: forward, backward, optimizer, one pair; its arithmetic is taken as three "
+    "times the forward pass's."
 )
 
 
@@ -56,6 +60,10 @@ class Benchmark:
     """threads of each model (default: what torch and OpenCV take, the cores)"""
     device: str = "cpu"
     """where the models run: cpu, cuda, ..."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """of matrix products and convolutions; fp16 on CUDA only"""
+    formats: tuple[Literal["onnx", "torchscript"], ...] = ()
+    """files to export each model to and to run beside it, on the CPU"""
     baseline: Annotated[Literal["textbook"] | None, NO_DEFAULT] = None
     """textbook: beside each published model the same equations with every tensor made whole"""
     peer: Annotated[Literal["sgbm"] | None, NO_DEFAULT] = None
@@ -113,7 +121,9 @@ def benchmark(settings: Benchmark) -> list[Row]:
     if settings.json:
         writable_folder(settings.json.parent)
     rate = _alone(measuring.matrix_product_rate, settings.threads, settings.device)
-    rows = [row for size in sizes for row in _measure(methods, size, settings, rate)]
+    with tempfile.TemporaryDirectory() as folder:
+        files = _export(settings, Path(folder))
+        rows = [row for size in sizes for row in _measure(methods, size, settings, rate, files)]
     if settings.memory:
         print(benchmark_tables.memory_table(rows))
     else:
@@ -150,6 +160,8 @@ def _methods(settings: Benchmark) -> list[str]:
     """Names of all methods; refuse what can't be measured before anything takes time."""
     import torch
 
+    from stereo_tr.devices import autocast, usable_device
+    from stereo_tr.exporting import graph_of
     from stereo_tr.memory_need import in_bytes
     from stereo_tr.pretrained import create_model
     from stereo_tr.scripts import peers
@@ -162,6 +174,15 @@ def _methods(settings: Benchmark) -> list[str]:
         raise ValueError("--models names a model twice")
     if settings.max_memory is not None:
         in_bytes(settings.max_memory)
+    autocast(usable_device(settings.device), settings.precision)
+    whole = settings.training or settings.device != "cpu" or settings.precision != "float32"
+    if settings.formats and whole:
+        raise ValueError(
+            "--formats runs files on the cpu, in float32, without training; leave out --training, "
+            "--device and --precision"
+        )
+    if len(set(settings.formats)) < len(settings.formats):
+        raise ValueError("--formats names a format twice")
     if settings.training and settings.peer:
         raise ValueError("sgbm can't be trained; leave out --peer sgbm, or --training")
     methods = []
@@ -169,6 +190,9 @@ def _methods(settings: Benchmark) -> list[str]:
         with torch.device("meta"):  # a wrong name is told at once; no weights are drawn for it
             model = create_model(name)
         methods.append(name)
+        if settings.formats:
+            graph_of(model, name)  # refuses what can't be exported
+        methods += (f"{name}:{form}" for form in settings.formats)
         if settings.baseline and type(model).__name__ == "PublishedStereo":
             methods.append(name + measuring.TEXTBOOK)
     if settings.baseline and methods == list(settings.models):
@@ -178,6 +202,18 @@ def _methods(settings: Benchmark) -> list[str]:
     return [*methods, *(peers.MODES if settings.peer else ())]
 
 
+def _export(settings: Benchmark, folder: Path) -> dict[str, Path]:
+    """Write the files that are to be run; by the names of their methods."""
+    from stereo_tr.exporting import FORMATS
+
+    files = {}
+    for form in settings.formats:
+        for name in settings.models:
+            path = files[f"{name}:{form}"] = folder / f"{name}{FORMATS[form]}"
+            _alone(measuring.write_file, name, form, path)
+    return files
+
+
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call `function` in a new process, so that this one stays small."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
@@ -185,7 +221,11 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _measure(
-    methods: Sequence[str], size: tuple[int, int], settings: Benchmark, rate: float
+    methods: Sequence[str],
+    size: tuple[int, int],
+    settings: Benchmark,
+    rate: float,
+    files: Mapping[str, Path],
 ) -> list[Row]:
     """Measure all methods at one size, each in a process of its own, run by run in turn."""
     from stereo_tr.progress import progress
@@ -206,9 +246,14 @@ def _measure(
         peaks, facts, operations = {}, {}, {}
         seconds: dict[str, list[float]] = {method: [] for method in methods}
         options = settings.threads, settings.device, settings.training, settings.max_memory
+        options = *options, settings.precision
         for method in methods:  # one after the other, so that no two need their peak at once
             workers[method] = processes.enter_context(ProcessPoolExecutor(1, fresh))
-            ask(method, measuring.prepare, measuring.Task(method, *size, *options))
+            ask(
+                method,
+                measuring.prepare,
+                measuring.Task(method, *size, *options, files.get(method)),
+            )
             first = ask(method, measuring.run)
             peaks[method] = ask(method, measuring.peak_memory)
             facts[method] = ask(method, measuring.facts)

@@ -121,8 +121,8 @@ def _model(settings: Export) -> "tuple[nn.Module, str]":
     return model, settings.model
 
 
-def _runner(path: Path) -> "Callable[..., Sequence[Tensor]]":
-    """A function that runs the file just written."""
+def runner(path: Path) -> "Callable[..., Sequence[Tensor]]":
+    """Return a function that runs a file of ours, on the CPU and with as many threads as torch."""
     import torch
 
     if path.suffix == ".onnx":
@@ -156,7 +156,7 @@ def _check(graph: "Graph", path: Path, called: str) -> float:
     """Run the file beside the model; return the largest difference, ValueError where it matters."""
     import torch
 
-    written, largest, beyond = _runner(path), 0.0, 0.0
+    written, largest, beyond = runner(path), 0.0, 0.0
     for size in CHECKED:
         given = _given(graph, *size)
         with torch.inference_mode():
@@ -211,7 +211,7 @@ def _time(graph: "Graph", path: Path) -> dict[str, float]:
     try:
         for threads in sorted({1, os.cpu_count() or 1}):
             torch.set_num_threads(threads)
-            written, seconds = _runner(path), {"model": [], "file": []}
+            written, seconds = runner(path), {"model": [], "file": []}
             for index in range(RUNS + 1):
                 for name, function in (("model", graph.module), ("file", written)):
                     started = time.perf_counter()

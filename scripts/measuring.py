@@ -1,8 +1,9 @@
 """What runs in the process of one method that the benchmark measures: its work, and its facts.
 
 A method is a model of this package by name; `NAME:textbook`, the same with every tensor of its
-equations made whole (tests/stereo/textbook.py, in a checkout only); or one of peers.MODES. Networks
-without packaged weights have random ones: the time doesn't depend on them.
+equations made whole (tests/stereo/textbook.py, in a checkout only); `NAME:onnx` or
+`NAME:torchscript`, the file that it exports to; or one of peers.MODES. Networks without packaged
+weights have random ones: the time doesn't depend on them.
 
 Tests  tests/scripts/test_benchmark.py
 """
@@ -11,7 +12,7 @@ import importlib.util
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,6 +47,9 @@ class Task(NamedTuple):
     device: str = "cpu"
     training: bool = False
     max_memory: str | None = None
+    precision: str = "float32"
+    file: Path | None = None
+    """that the method is to run"""
 
 
 class Facts(NamedTuple):
@@ -115,6 +119,8 @@ def _make(task: Task) -> _Work:
     from stereo_tr.scripts import peers
 
     name = task.method.removesuffix(TEXTBOOK)
+    if task.file is not None:
+        return _file_work(task.method.partition(":")[0], task)
     if name in stereo_models():
         model = _stereo_model(name)
         return _stereo_work(_textbook(model) if name != task.method else model, task)
@@ -122,6 +128,50 @@ def _make(task: Task) -> _Work:
         sample, views = _pair(task)
         return _Work(partial(peers.match, *views, sample.disparity.max().item(), name))
     return _vision_work(create_model(name), task)
+
+
+def write_file(name: str, form: str, path: Path) -> None:
+    """Export the model called `name` to `path`; raises as `write_graph` does."""
+    import torch
+
+    from stereo_tr.exporting import write_graph
+    from stereo_tr.pretrained import create_model, stereo_models
+
+    torch.manual_seed(SEED)
+    model = _stereo_model(name) if name in stereo_models() else create_model(name)
+    write_graph(model, name, path, form)
+
+
+def _file_work(name: str, task: Task) -> _Work:
+    """Run an exported file as its model runs."""
+    import torch
+
+    from stereo_tr.matcher import StereoMatcher
+    from stereo_tr.pretrained import create_model, stereo_models
+    from stereo_tr.scripts.export import runner
+    from stereo_tr.stereo.scales import Scales
+
+    written = runner(task.file)
+    with torch.device("meta"):
+        model = create_model(name)
+    if name not in stereo_models():
+        tower = getattr(model, "image", model)
+        image = torch.rand(1, tower.in_channels, task.height, task.width)
+        return _Work(partial(_inferred, written, image))
+
+    class File(torch.nn.Module):
+        def forward(self, left: "Tensor", right: "Tensor") -> "Sequence[Tensor]":
+            return written(left, right)
+
+    matcher = StereoMatcher(File(), scales=getattr(model, "scales", Scales()))
+    return _Work(partial(matcher, *_pair(task)[1]))
+
+
+def _inferred(function: Callable[..., object], image: "Tensor") -> object:
+    import torch
+
+    with torch.inference_mode():
+        return function(image)
 
 
 def _stereo_model(name: str) -> "nn.Module":
@@ -156,13 +206,27 @@ def _stereo_work(model: "nn.Module", task: Task) -> _Work:
     if task.training:
         fields = ([v] if isinstance(v, str) else v[None].to(task.device) for v in sample)
         batch = type(sample)(*fields)
-        loss = partial(_total, model, batch)
+        loss = _in_precision(partial(_total, model, batch), task)
         return _Work(_training_step(model.to(task.device), loss), model, loss)
-    matcher = StereoMatcher(model, task.device, max_memory=task.max_memory)
+    how = {"precision": task.precision, "max_memory": task.max_memory}
+    matcher = StereoMatcher(model, task.device, **how)
     shown = (view[None].to(matcher.device) for view in prepare_views(*views))
     counted = partial(match_at_scales, matcher.model, *shown, matcher.scales)
     kept = kept_memory(model, matcher.scales, task.height, task.width)
     return _Work(partial(matcher, *views), model, counted, kept)
+
+
+def _in_precision(function: Callable[[], "Tensor"], task: Task) -> Callable[[], "Tensor"]:
+    """`function` with products and convolutions in the precision that the task names."""
+    import torch
+
+    from stereo_tr.devices import autocast
+
+    def lower() -> "Tensor":
+        with autocast(torch.device(task.device), task.precision):
+            return function()
+
+    return lower
 
 
 def _total(model: "nn.Module", batch: Any) -> "Tensor":
@@ -180,13 +244,13 @@ def _vision_work(model: "nn.Module", task: Task) -> _Work:
         return torch.nn.functional.cross_entropy(model(image), target)
 
     def infer() -> "Tensor":
-        with torch.inference_mode():
-            return model(image).cpu()
+        return _inferred(model, image).cpu()
 
+    work = _in_precision(loss if task.training else infer, task)
     if task.training:
-        return _Work(_training_step(model, loss), model, loss)
+        return _Work(_training_step(model, work), model, work)
     model.eval()
-    return _Work(infer, model, infer)
+    return _Work(work, model, work)
 
 
 def _training_step(model: "nn.Module", loss: Callable[[], "Tensor"]) -> Callable[[], None]:

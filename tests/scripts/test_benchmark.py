@@ -130,6 +130,21 @@ def test_training_steps_and_vision_models(tmp_path, capsys):
     assert out.count("| 2160x3840") == 1  # predicted, for the stereo model
 
 
+def test_files_in_turn_with_their_models_and_lower_precision(tmp_path):
+    file = tmp_path / "numbers.json"
+    settings = ["--models", "tiny_moat_0", "--sizes", "40x32", "--threads", "1", "--runs", "1"]
+    main(["benchmark", *settings, "--formats", "onnx", "torchscript", "--json", str(file)])
+    rows = json.loads(file.read_text())["rows"]
+    names = ["tiny_moat_0", "tiny_moat_0:onnx", "tiny_moat_0:torchscript"]
+    assert [row["model"] for row in rows] == names
+    ratio = rows[0]["median_seconds"] / rows[1]["median_seconds"]
+    assert rows[1]["times_as_fast"] == pytest.approx(ratio)
+    main(["benchmark", *settings, "--precision", "bf16", "--profile", "--json", str(file)])
+    (lower,) = json.loads(file.read_text())["rows"]
+    assert lower["multiply_accumulates"] == rows[0]["multiply_accumulates"]
+    assert "aten::_to_copy" in [name for name, _, _ in lower["operations"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -143,6 +158,10 @@ def test_training_steps_and_vision_models(tmp_path, capsys):
         (["--max-memory", "plenty"], "plenty"),
         (["--models", "cstr_small", "--baseline", "textbook"], "published models"),
         (["--training", "--peer", "sgbm"], "sgbm"),
+        (["--precision", "fp16"], "fp16 is for CUDA"),
+        (["--precision", "bf16", "--formats", "onnx"], "in float32"),
+        (["--formats", "onnx", "onnx"], "names a format twice"),
+        (["--models", "kmax_resnet50", "--formats", "onnx"], "can't be exported"),
     ],
 )
 def test_bad_settings_are_told_at_once(arguments, words, capsys):
