@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 INTERACTIONS = ("cross", "dual_cross", "kmeans", "dual_kmeans", "clustering")
 MODEL = "kmax_small"
-LAYERS = "layers=[1, 2, 2]"
-"""a layer updates the pixels for the next one of its map: with one layer no path would be dual"""
 SCORES = ("pq", "sq", "rq", "pq_things", "pq_stuff")
 VOID = 255
 SHOWN = 1
@@ -55,7 +53,7 @@ class Interactions:
     """of each run"""
     batch: int = 4
     """images a step"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     """highest learning rate"""
     size: int = 96
     """height and width of an image, pixels"""
@@ -166,8 +164,8 @@ def _trained(settings: Interactions, interaction: str, seed: int) -> dict[str, f
     else:
         given = TrainingSettings(
             out=folder,
-            model=MODEL,
-            override=(LAYERS, *settings.override, f"interaction={interaction}"),
+            preset=MODEL,
+            override=(*settings.override, f"interaction={interaction}"),
             data=("panoptic_folder",),
             root=(str(settings.out / "data"),),
             augmentation="none",

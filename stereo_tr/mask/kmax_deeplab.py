@@ -215,14 +215,15 @@ kmax_convnext_base = partial(KMaxDeepLab, backbone="convnext_base")
 kmax_convnext_large = partial(KMaxDeepLab, backbone="convnext_large")
 kmax_small = partial(
     KMaxDeepLab,
-    backbone="resnet50",
+    backbone="resnet50_stride16",
     encoder={"widths": (32, 64, 128, 192), "depths": (1, 1, 1, 1)},
     num_classes=len(COARSE_CLASSES.names),
-    num_queries=24,
-    layers=(1, 1, 1),
+    num_queries=16,
+    # Most things are smaller than the places of the coarser maps (6x6 for images of 96 px).
+    layers=(0, 0, 2),
     decoder_widths=(48, 32, 24, 16),
     decoder_depths=(1, 1, 1, 1),
-    decoder_kinds=("bottleneck",) * 4,  # the coarse maps have 3x3 and 6x6 places
+    decoder_kinds=("bottleneck",) * 4,
     channels=64,
     filters=32,
     feed_forward=128,
@@ -231,9 +232,21 @@ kmax_small = partial(
     drop_path=0.0,
     mask_scale=2.0,
     momentum=0.1,
+    seeds=True,
+    appearance=True,
     predicts=True,  # every layer learns from a prediction of its own, whatever the interaction
-    # The mask-ID loss is lowest, at first, where one query takes the background and all else; a
-    # query that gathers no pixel learns nothing any more. Dice counts a small thing as much.
-    losses={"sampled_pixels": 128, "mask_weight": 10.0, "mask_id_weight": 0.03},
+    # Dice counts a small thing as much as a large one, and mask ids keep things out of the
+    # background. There are twelve things to a wall. The scenes have no void, so "no object" has to
+    # be learned otherwise.
+    losses={
+        "sampled_pixels": 192,
+        "contrast_preference": 1.0,
+        "contrast_weight": 0.5,
+        "class_weight": 6.0,
+        "class_balance": (1.0, 1.0, 4.0, 1.0),
+        "mask_weight": 10.0,
+        "mask_id_weight": 2.0,
+        "idle_weight": 0.3,
+    },
 )
 """ours: four blocks of encoder, for generated scenes of few things and images of 96 px"""
