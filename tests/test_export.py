@@ -160,4 +160,4 @@ def test_wrong_files(stereo, tmp_path, monkeypatch):
 def test_metadata_say_what_the_file_is(stereo):
     metadata = ExportedStereo(stereo[1]).session.get_modelmeta().custom_metadata_map
     assert metadata["model"] == "cstr_small"
-    assert json.loads(metadata["scales"]) == [360_000, 0.4]
+    assert json.loads(metadata["scales"]) == [360_000, 0.4, None]

@@ -49,7 +49,7 @@ class PairNorm(nn.Module):
         pairs = views.shape[0] // 2
         if torch.jit.is_tracing():  # ONNX's norms want fixed channels; here views are copied
             folded = views.unflatten(0, (2, pairs)).movedim(0, 2)
-            normalised = F.instance_norm(folded, weight=self.weight, bias=self.bias)
+            normalised = F.group_norm(folded, len(self.weight), self.weight, self.bias)
             return normalised.movedim(2, 0).flatten(0, 1)
         # A pair's two views become the batch, and the pairs join the channels; nothing is copied.
         folded = views.unflatten(0, (2, pairs)).flatten(1, 2)
