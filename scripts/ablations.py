@@ -18,9 +18,13 @@ Tests  tests/scripts/test_ablations.py
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stereo_tr.scripts import comparison
 from stereo_tr.scripts.command import run
+
+if TYPE_CHECKING:
+    from stereo_tr.recipe import TrainingSettings
 
 VARIANTS = {
     "whole": (),
@@ -99,7 +103,7 @@ def compare(settings: Ablations) -> comparison.Results:
     return results
 
 
-def _training(settings: Ablations, variant: str, seed: int):
+def _training(settings: Ablations, variant: str, seed: int) -> "TrainingSettings":
     from stereo_tr.recipe import TrainingSettings
 
     return TrainingSettings(

@@ -17,20 +17,22 @@ Tests  tests/scripts/test_interactions.py
 """
 
 import json
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stereo_tr.scripts import comparison
 from stereo_tr.scripts.command import run
 
 if TYPE_CHECKING:
     from stereo_tr.datasets.panoptic_sample import PanopticSample
+    from stereo_tr.recipe import TrainingSettings
 
 INTERACTIONS = ("cross", "dual_cross", "kmeans", "dual_kmeans", "clustering")
 MODEL = "kmax_small"
-SCORES = ("pq", "sq", "rq", "pq_things", "pq_stuff")
+SCORES = {"pq": "PQ", "sq": "SQ", "rq": "RQ", "pq_things": "PQ things", "pq_stuff": "PQ stuff"}
+"""as validation names them, and their titles"""
 VOID = 255
 SHOWN = 1
 """number of the validation image that is drawn"""
@@ -65,7 +67,7 @@ class Interactions:
     """where to train: cpu, cuda, ..."""
 
 
-def compare(settings: Interactions) -> dict[str, dict[str, list[float]]]:
+def compare(settings: Interactions) -> comparison.Results:
     """Train what isn't trained yet; return interaction -> score -> one value a seed, in percent."""
     from stereo_tr.datasets.files import writable_folder
 
@@ -74,35 +76,24 @@ def compare(settings: Interactions) -> dict[str, dict[str, list[float]]]:
         known = ", ".join(INTERACTIONS)
         raise ValueError(f"--interactions takes {known}, --seeds whole numbers; at least one each")
     writable_folder(settings.out)
-    _check_same(settings)
+    fixed = ("override", "steps", "batch", "learning_rate", "size", "images", "scored")
+    comparison.check_same(settings.out, {name: getattr(settings, name) for name in fixed})
+    heading = (
+        f"Panoptic quality in percent on {settings.scored} generated images of {settings.size} px "
+        f"after {settings.steps} steps of {settings.batch}; mean ± standard deviation over seeds."
+    )
     data = settings.out / "data"
     _write_images(data / "train", settings.size, settings.images, seed=0)
     _write_images(data / "validation", settings.size, settings.scored, seed=None)
-    results: dict[str, dict[str, list[float]]] = {}
+    results: comparison.Results = {}
     for seed in settings.seeds:  # all interactions of one seed first: a table as soon as it can be
         for interaction in settings.interactions:
-            scores = _trained(settings, interaction, seed)
-            of_interaction = results.setdefault(interaction, {name: [] for name in SCORES})
-            for name in SCORES:
-                of_interaction[name].append(scores[name])
-            _write_table(settings, results)
+            scores = comparison.trained(_training(settings, interaction, seed), tuple(SCORES))
+            comparison.add(results, interaction, scores)
+            text = comparison.table(results, SCORES, digits=1)
+            comparison.write_tables(settings.out, heading, text, results)
     _write_picture(settings)
     return results
-
-
-def _check_same(settings: Interactions) -> None:
-    """Raise ValueError where the folder holds runs of other settings: they can't be compared."""
-    from stereo_tr.datasets.files import write_bytes
-
-    fixed = ("override", "steps", "batch", "learning_rate", "size", "images", "scored")
-    mine = json.loads(json.dumps({name: getattr(settings, name) for name in fixed}))
-    path = settings.out / "settings.json"
-    if path.is_file():
-        before = json.loads(path.read_text())
-        if before != mine:
-            raise ValueError(f"{settings.out} holds runs with {before}; take another --out")
-    else:
-        write_bytes(path, json.dumps(mine).encode())
 
 
 def _write_images(folder: Path, size: int, count: int, seed: int | None) -> None:
@@ -148,74 +139,28 @@ def _instances(sample: "PanopticSample") -> Any:
     return sample.segment_map.numpy().astype(np.uint16)
 
 
-def _trained(settings: Interactions, interaction: str, seed: int) -> dict[str, float]:
-    """Scores of one run in percent; trains it, or the rest of it, where they aren't written yet."""
-    from stereo_tr.checkpoint import has_run
-    from stereo_tr.datasets.files import write_bytes
+def _training(settings: Interactions, interaction: str, seed: int) -> "TrainingSettings":
     from stereo_tr.recipe import TrainingSettings
-    from stereo_tr.training import train
 
-    folder = settings.out / "runs" / f"{interaction}_{seed}"
-    written = folder / "scores.json"
-    if written.is_file():
-        return json.loads(written.read_text())
-    if has_run(folder):
-        given = TrainingSettings(out=folder, resume=True, device=settings.device, workers=0)
-    else:
-        given = TrainingSettings(
-            out=folder,
-            preset=MODEL,
-            override=(*settings.override, f"interaction={interaction}"),
-            data=("panoptic_folder",),
-            root=(str(settings.out / "data"),),
-            augmentation="none",
-            height=settings.size,
-            width=settings.size,
-            batch=settings.batch,
-            steps=settings.steps,
-            learning_rate=settings.learning_rate,
-            warmup=settings.steps // 20,
-            seed=seed,
-            validate_every=settings.steps,
-            validate_pairs=settings.scored,
-            device=settings.device,
-            workers=0,
-        )
-    print(f"{interaction}, seed {seed}", flush=True)
-    results = train(given)
-    if not results["finished"]:
-        raise KeyboardInterrupt  # asked to stop: the same command goes on here
-    scores = {name: results[name] for name in SCORES}
-    write_bytes(written, json.dumps(scores).encode())
-    return scores
-
-
-def _write_table(settings: Interactions, results: dict[str, dict[str, list[float]]]) -> None:
-    """Mean and standard deviation over the seeds, for people and for programs."""
-    from stereo_tr.datasets.files import write_files
-
-    def cell(values: list[float]) -> str:
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.1f}{spread}"
-
-    lines = [
-        f"Panoptic quality in percent on {settings.scored} generated images of {settings.size} px "
-        f"after {settings.steps} steps of {settings.batch}; mean ± standard deviation over seeds.",
-        "",
-        "| interaction | seeds | PQ | SQ | RQ | PQ things | PQ stuff |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for interaction, scores in results.items():
-        cells = " | ".join(cell(scores[name]) for name in SCORES)
-        lines.append(f"| {interaction} | {len(scores['pq'])} | {cells} |")
-    table = "\n".join(lines) + "\n"
-    write_files(
-        {
-            settings.out / "table.md": table.encode(),
-            settings.out / "table.json": json.dumps(results, indent=1).encode(),
-        }
+    return TrainingSettings(
+        out=settings.out / "runs" / f"{interaction}_{seed}",
+        preset=MODEL,
+        override=(*settings.override, f"interaction={interaction}"),
+        data=("panoptic_folder",),
+        root=(str(settings.out / "data"),),
+        augmentation="none",
+        height=settings.size,
+        width=settings.size,
+        batch=settings.batch,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup=settings.steps // 20,
+        seed=seed,
+        validate_every=settings.steps,
+        validate_pairs=settings.scored,
+        device=settings.device,
+        workers=0,
     )
-    print(table, flush=True)
 
 
 def _write_picture(settings: Interactions) -> None:

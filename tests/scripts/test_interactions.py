@@ -7,7 +7,6 @@ from stereo_tr.datasets import generated_panoptic
 from stereo_tr.datasets.files import read_image
 from stereo_tr.datasets.generated_panoptic import GeneratedPanoptic
 from stereo_tr.datasets.panoptic_folder import PanopticFolder
-from stereo_tr.scripts import interactions
 from stereo_tr.scripts.interactions import Interactions, compare, main
 
 TINY = {
@@ -57,14 +56,6 @@ def test_runs_are_scored_drawn_and_not_repeated(tmp_path, monkeypatch, capsys):
     assert "seed 5" not in capsys.readouterr().out  # nothing is trained twice
     with pytest.raises(ValueError, match="take another --out"):
         compare(Interactions(out=tmp_path, steps=2))
-
-
-def test_the_table_tells_mean_and_spread(tmp_path):
-    scores = {name: [10.0, 14.0, 12.0] for name in interactions.SCORES}
-    interactions._write_table(
-        Interactions(out=tmp_path), {"cross": scores | {"sq": [1.0, 1.0, 1.0]}}
-    )
-    assert "| cross | 3 | 12.0 ± 2.0 | 1.0 ± 0.0 |" in (tmp_path / "table.md").read_text()
 
 
 def test_an_unknown_interaction_is_one_line(tmp_path, capsys):
