@@ -35,9 +35,25 @@ def save_checkpoint(folder: Path, state: dict[str, Any], best: bool = False) -> 
         return
     fresh = folder / f"{LAST}.new"
     write_bytes(fresh, buffer.getbuffer())
-    if (folder / LAST).exists():
-        (folder / LAST).replace(folder / PREVIOUS)
+    _keep_as_previous(folder / LAST, folder / PREVIOUS)
     fresh.replace(folder / LAST)
+
+
+def _keep_as_previous(last: Path, previous: Path) -> None:
+    """Call the file `previous` too: `last` stays in its place until a newer one takes it.
+
+    torch raises in the middle of anything when a data helper dies, and tells where to go on from.
+    """
+    if not last.exists():
+        return
+    link = previous.with_name(f"{previous.name}.new")
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(last)
+    except OSError:  # a file system without links
+        last.replace(previous)
+    else:
+        link.replace(previous)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -68,7 +84,7 @@ def load_last(folder: Path) -> tuple[dict[str, Any], Path]:
 
     Raises FileNotFoundError where there is none, ValueError where none is whole.
     """
-    # A kill between the two renamings of `save_checkpoint` leaves the newest as last.pt.new.
+    # Where there are no links, a kill between two renamings leaves the newest as last.pt.new.
     paths = [folder / name for name in (LAST, f"{LAST}.new", PREVIOUS)]
     there = [path for path in paths if path.exists()]
     if not there:

@@ -27,8 +27,15 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path, monkeypatch, failure
     assert checkpoint.load_last(tmp_path)[0]["step"] == 2
 
 
-def test_each_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("links", "left"), [(True, (2, 2, 2, 3)), (False, (2, 2, 3, 3))])
+def test_each_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch, links, left):
     rename = Path.replace
+    if not links:
+
+        def refuse(path: Path, target: Path):
+            raise OSError
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
 
     class KilledError(BaseException):
         pass
@@ -52,7 +59,15 @@ def test_each_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
         else:
             checkpoint.save_checkpoint(folder, {"step": 3})
         monkeypatch.setattr(Path, "replace", rename)
-        assert checkpoint.load_last(folder)[0]["step"] == (2, 2, 3, 3)[moment]
+        assert checkpoint.load_last(folder)[0]["step"] == left[moment]
+        if links:  # what a run that ends names is there at any moment
+            assert checkpoint.load_checkpoint(folder / "last.pt")["step"] == left[moment]
+            checkpoint.save_checkpoint(folder, {"step": 4})
+            steps = [
+                checkpoint.load_checkpoint(folder / f"{name}.pt")["step"]
+                for name in ("last", "previous")
+            ]
+            assert steps == [4, left[moment]]
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
