@@ -192,7 +192,7 @@ def _write_picture(settings: Interactions) -> None:
     large = {
         title: picture.repeat(ENLARGED, 0).repeat(ENLARGED, 1) for title, picture in shown.items()
     }
-    write_png(settings.out / "clusters.png", side_by_side(large))
+    write_png(settings.out / "clusters.png", side_by_side(large, len(output.assignments) + 1))
     print(settings.out / "clusters.png")
 
 

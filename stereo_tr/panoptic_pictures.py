@@ -78,11 +78,11 @@ def assignment_picture(
 
 
 def side_by_side(
-    pictures: dict[str, UInt8[np.ndarray, "H W 3"]],
+    pictures: dict[str, UInt8[np.ndarray, "H W 3"]], columns: int = 4
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Pictures of one size in rows of at most four, each under its title."""
+    """Pictures of one size in rows of at most `columns`, each under its title."""
     height, width = next(iter(pictures.values())).shape[:2]
-    columns = min(4, len(pictures))
+    columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     size = (columns * (width + GAP) - GAP, rows * (height + TITLE + GAP) - GAP)
     canvas = Image.new("RGB", size, PAPER)
