@@ -4,8 +4,8 @@
     stereo-tr segment street.jpg --out results --weights run/weights.safetensors
     stereo-tr segment 'photos/*.jpg' --out results --weights kmax_r50.pth --model kmax_resnet50
 
-Without --weights, the packaged kmax_small looks: 0.34 million parameters that learned for half an
-hour from generated scenes of a handful of things, 96 pixels wide and high, to tell things from
+Without --weights, the packaged kmax_small looks: 0.34 million parameters that learned from
+generated scenes of a handful of things, 96 pixels wide and high, to tell things from
 background, floor and wall. It is not for photographs; give --weights of your own for those.
 
 Written for each picture, all or none:
