@@ -47,16 +47,6 @@ class PaddedConvNeXt(ConvNeXt):
         return F.pad(super().normalised(x), (1, 2, 1, 2))[..., :height, :width]
 
 
-class DenseResNet(ResNet):
-    """ResNet whose last stage has no stride: maps of stride 4, 8, 16 and 16, for small images."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        for module in self.stages[-1][0].modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-
-
 def _convolutional(kind: type[ResNet] | Callable[..., ConvNeXt], **options: Any) -> nn.Module:
     encoder = kind(**{"num_classes": 0, "colours": CENTRED, "drop_path": 0.0} | options)
     encoder.drop_classifier()
@@ -77,7 +67,6 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "convnext_small": _padded(convnext_small),
     "convnext_base": _padded(convnext_base),
     "convnext_large": _padded(convnext_large),
-    "resnet50_stride16": partial(_convolutional, DenseResNet),
 }
 """encoders with `features` and `feature_channels`; the options are their constructors'"""
 
@@ -215,8 +204,8 @@ kmax_convnext_base = partial(KMaxDeepLab, backbone="convnext_base")
 kmax_convnext_large = partial(KMaxDeepLab, backbone="convnext_large")
 kmax_small = partial(
     KMaxDeepLab,
-    backbone="resnet50_stride16",
-    encoder={"widths": (32, 64, 128, 192), "depths": (1, 1, 1, 1)},
+    backbone="resnet50",
+    encoder={"widths": (32, 64, 128, 192), "depths": (1, 1, 1, 1), "strides": (1, 2, 2, 1)},
     num_classes=len(COARSE_CLASSES.names),
     num_queries=16,
     # Most things are smaller than the places of the coarser maps (6x6 for images of 96 px).

@@ -62,13 +62,18 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(Classifier):
-    """Stages of `depths` bottleneck blocks, `widths` wide at their ends."""
+    """Stages of `depths` bottleneck blocks, `widths` wide at their ends.
+
+    `strides` are the stages', after the stem's 4. With a last one of 1, as dense prediction on
+    small images wants it, the map that `features` calls 32 has stride 16.
+    """
 
     def __init__(
         self,
         *,
         widths: Sequence[int] = (256, 512, 1024, 2048),
         depths: Sequence[int] = (3, 4, 6, 3),
+        strides: Sequence[int] = (1, 2, 2, 2),
         num_classes: int = 1000,
         in_channels: int = 3,
         colours: Colours = IMAGENET,
@@ -88,11 +93,11 @@ class ResNet(Classifier):
         rates = iter(rising(drop_path, sum(depths)))
         self.stages = nn.ModuleList()
         inputs = STEM
-        for stage, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        for width, depth, stride in zip(widths, depths, strides, strict=True):
             blocks = nn.Sequential()
             for block in range(depth):
-                stride = 2 if stage and not block else 1
-                blocks.append(Bottleneck(inputs, width, stride=stride, drop_path=next(rates)))
+                step = 1 if block else stride
+                blocks.append(Bottleneck(inputs, width, stride=step, drop_path=next(rates)))
                 inputs = width
             self.stages.append(blocks)
         self.apply(_initialise)

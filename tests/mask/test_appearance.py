@@ -4,7 +4,7 @@ import torch
 from stereo_tr.mask.appearance import MIDDLE, PLACE, SPREAD, STRENGTH, Appearance
 from stereo_tr.pretrained import create_model
 
-NEW = {"backbone": "resnet50_stride16", "layers": (0, 0, 2), "seeds": True, "appearance": True}
+NEW = {"layers": (0, 0, 2), "seeds": True, "appearance": True}
 
 
 def test_it_adds_mean_colour_and_place():
@@ -36,7 +36,7 @@ def test_any_size_and_batch(size):
     assert len(both.assignments) == 2
 
 
-def test_the_last_stage_of_stride16_has_no_stride():
+def test_the_last_stage_has_no_stride():
     maps = create_model("kmax_small", **NEW).encoder.features(torch.rand(1, 3, 96, 128))
     assert [tuple(each.shape[2:]) for each in maps.values()] == [
         (24, 32),
