@@ -5,10 +5,11 @@
     stereo-tr export --out cstr_small.onnx --time
 
 The graph takes batches of any height and width: stereo models `left` and `right`, RGB in [0, 1],
-[B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W]; vision models
-take `images` and give `scores`. Before the file gets its name it runs beside the model at two sizes
-that it wasn't recorded for; where they differ, nothing is written. `stereo-tr estimate --weights
-FILE.onnx` runs a stereo model.
+[B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W]; cstr_small
+also takes the disparity that a look at a smaller scale `expected` and the `certainty` of that,
+[B, H, W], or zeros. Vision models take `images` and give `scores`. Before the file gets its name it
+runs beside the model at two sizes that it wasn't recorded for; where they differ, nothing is
+written. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
 
 Tests  tests/test_export.py
 """
@@ -43,6 +44,14 @@ TIMED = (1, 256, 320)
 RUNS = 5
 SEED = 0
 """of the pairs that are checked with"""
+GIVEN = {
+    "left": "left",
+    "right": "right",
+    "expected": "disparity",
+    "certainty": "valid",
+    "images": "left",
+}
+"""which part of a pair each input of a graph gets; what is expected is the truth"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +149,24 @@ def runner(path: Path) -> "Callable[..., Sequence[Tensor]]":
 
 
 def _given(graph: "Graph", batch: int, height: int, width: int) -> "tuple[Tensor, ...]":
-    """Generated pairs for a stereo model; their left views for a vision model."""
+    """Generated pairs for a stereo model (and their truth, half sure); left views for others."""
     import torch
 
     from stereo_tr.datasets.generated import GeneratedScenes
 
     scenes = GeneratedScenes(height, width, seed=SEED, photographs=False)
     samples = [scenes[index] for index in range(batch)]
-    views = [torch.stack([getattr(each, side) for each in samples]) for side in ("left", "right")]
-    channels = [0, 1, 2, *[0] * graph.channels][: graph.channels]
-    return tuple(view[:, channels] for view in views[: len(graph.inputs)])
+    views = {
+        name: torch.stack([getattr(each, field) for each in samples])
+        for name, field in GIVEN.items()
+        if name in graph.inputs
+    }
+    if "certainty" in views:
+        views["certainty"] = 0.5 * views["certainty"].float()
+    if "images" in views:
+        count = graph.inputs["images"]
+        views["images"] = views["images"][:, [0, 1, 2, *[0] * count][:count]]
+    return tuple(views[name] for name in graph.inputs)
 
 
 def _check(graph: "Graph", path: Path, called: str) -> float:

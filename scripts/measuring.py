@@ -159,11 +159,17 @@ def _file_work(name: str, task: Task) -> _Work:
         image = torch.rand(1, tower.in_channels, task.height, task.width)
         return _Work(partial(_inferred, written, image))
 
-    class File(torch.nn.Module):
-        def forward(self, left: "Tensor", right: "Tensor") -> "Sequence[Tensor]":
-            return written(left, right)
+    scales = getattr(model, "scales", Scales())
 
-    matcher = StereoMatcher(File(), scales=getattr(model, "scales", Scales()))
+    class File(torch.nn.Module):
+        def forward(
+            self, left: "Tensor", right: "Tensor", expected: "Sequence[Tensor] | None" = None
+        ) -> "Sequence[Tensor]":
+            nothing = torch.zeros_like(left[:, 0])
+            told = expected or (nothing, nothing)
+            return written(left, right, *(told if scales.guided else ()))
+
+    matcher = StereoMatcher(File(), scales=scales)
     return _Work(partial(matcher, *_pair(task)[1]))
 
 

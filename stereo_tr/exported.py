@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .stereo.expectation import Expectation
 from .stereo.output import StereoOutput
 from .stereo.scales import Scales
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     import onnxruntime
 
 SUFFIX = ".onnx"
-INPUTS = ("left", "right")
+VIEWS = ("left", "right")
+GUIDE = ("expected", "certainty")
 OUTPUTS = ("disparity", "occlusion", "confidence")
-"""what the graph of a stereo model is called with, and what it gives"""
+"""what the graph of a stereo model is called with, what also guides one that can be guided, and
+what it gives"""
 
 NOT_RUN = {
     ".pt2": "torch.export.load(FILE).module()",
@@ -92,28 +95,36 @@ class ExportedStereo(nn.Module):
         super().__init__()
         self.path = path
         self.session = open_session(path, device)
-        names = [
-            [each.name for each in ends]
+        taken, given = (
+            tuple(each.name for each in ends)
             for ends in (self.session.get_inputs(), self.session.get_outputs())
-        ]
-        if names != [list(INPUTS), list(OUTPUTS)]:
+        )
+        if taken not in (VIEWS, VIEWS + GUIDE) or given != OUTPUTS:
             raise ValueError(
-                f"{path} takes {', '.join(names[0])} and gives {', '.join(names[1])}; a stereo "
-                f"model takes {', '.join(INPUTS)} and gives {', '.join(OUTPUTS)}"
+                f"{path} takes {', '.join(taken)} and gives {', '.join(given)}; a stereo model "
+                f"takes {', '.join(VIEWS)} (and perhaps {', '.join(GUIDE)}) and gives "
+                f"{', '.join(OUTPUTS)}"
             )
+        self.guided = taken != VIEWS
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.scales = Scales(*json.loads(metadata.get("scales", "[]")))
 
     def forward(
-        self, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"]
+        self,
+        left: Float[Tensor, "B 3 H W"],
+        right: Float[Tensor, "B 3 H W"],
+        expected: Expectation | None = None,
     ) -> StereoOutput:
-        """Match two views, RGB in [0, 1]; `details` is None.
+        """Match two views, RGB in [0, 1]; `details` is None. A file may not take what is expected.
 
         Raises ValueError for a size that the file wasn't made for.
         """
-        views = {name: view.cpu().numpy() for name, view in zip(INPUTS, (left, right), strict=True)}
+        given = dict(zip(VIEWS, (left, right), strict=True))
+        if self.guided:
+            nothing = torch.zeros_like(left[:, 0])
+            given |= dict(zip(GUIDE, expected or (nothing, nothing), strict=True))
         try:
-            found = self.session.run(None, views)
+            found = self.session.run(None, {name: x.cpu().numpy() for name, x in given.items()})
         except Exception as error:  # onnxruntime's own classes, for shapes as for memory
             if "alloc" in str(error):
                 raise RuntimeError(f"out of memory: {error}") from error

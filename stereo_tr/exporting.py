@@ -31,6 +31,7 @@ import stereo_tr
 from . import exported
 from .datasets.files import write_bytes
 from .pretrained import list_models, stereo_models
+from .stereo.expectation import Expectation
 from .stereo.output import maps_only
 from .stereo.scales import Scales
 
@@ -52,17 +53,19 @@ class Graph(NamedTuple):
     """A model as a function of tensors that returns a tuple of tensors."""
 
     module: nn.Module
-    inputs: tuple[str, ...]
+    inputs: dict[str, int]
+    """and their channels; 0: maps without, [B, H, W]"""
     outputs: tuple[str, ...]
-    channels: int
     scales: Scales | None
     """None where it matches no pairs"""
 
     def example(self, batch: int = 2, size: tuple[int, int] = EXAMPLE_SIZE) -> tuple[Tensor, ...]:
         """Inputs of a size that graphs are recorded for; any other works as well."""
         draw = torch.Generator().manual_seed(0)
-        shape = (batch, self.channels, *size)
-        return tuple(torch.rand(shape, generator=draw) for _ in self.inputs)
+        return tuple(
+            torch.rand((batch, channels, *size) if channels else (batch, *size), generator=draw)
+            for channels in self.inputs.values()
+        )
 
 
 class _Maps(nn.Module):
@@ -72,9 +75,10 @@ class _Maps(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, left: Tensor, right: Tensor, *told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        expected = (Expectation(*told),) if told else ()
         with maps_only():
-            return tuple(self.model(left, right)[:3])
+            return tuple(self.model(left, right, *expected)[:3])
 
 
 class _Scores(nn.Module):
@@ -92,19 +96,24 @@ class _Scores(nn.Module):
 def graph_of(model: nn.Module, name: str) -> Graph:
     """Return `model` (called `name`, see `list_models`) as a graph can hold it, in eval mode.
 
-    Stereo models take `left` and `right` and give `disparity`, `occlusion` and `confidence`; vision
-    models take `images` and give `scores` (TransUNet a score for each pixel); CLIP gives `vectors`
-    of images. Raises ValueError for other models.
+    Stereo models take `left` and `right` and give `disparity`, `occlusion` and `confidence`; those
+    that can be guided also take the disparity that is `expected` (pixels, [B, H, W]) and the
+    `certainty` of that, in [0, 1]: 0 where nothing is known. Vision models take `images` and give
+    `scores` (TransUNet a score for each pixel); CLIP gives `vectors` of images. Raises ValueError
+    for other models.
     """
     model = model.eval().requires_grad_(False)
     if name in stereo_models():
         scales = getattr(model, "scales", Scales())
-        return Graph(_Maps(model).eval(), exported.INPUTS, exported.OUTPUTS, 3, scales)
+        inputs = dict.fromkeys(exported.VIEWS, 3)
+        if scales.guided:
+            inputs |= dict.fromkeys(exported.GUIDE, 0)
+        return Graph(_Maps(model).eval(), inputs, exported.OUTPUTS, scales)
     tower = getattr(model, "image", model)
     if name not in list_models() or not hasattr(tower, "in_channels"):
         raise ValueError(f"{name} can't be exported: stereo and vision models can")
     outputs = ("scores",) if tower is model else ("vectors",)
-    return Graph(_Scores(model).eval(), ("images",), outputs, tower.in_channels, None)
+    return Graph(_Scores(model).eval(), {"images": tower.in_channels}, outputs, None)
 
 
 def write_graph(model: nn.Module, name: str, path: Path, form: str = "onnx") -> None:
@@ -146,10 +155,11 @@ def _onnx(graph: Graph, name: str) -> bytes:
             "take --format torchscript"
         )
     buffer = io.BytesIO()
-    axes = {each: {0: "batch", 2: "height", 3: "width"} for each in graph.inputs}
+    map_axes = {0: "batch", 1: "height", 2: "width"}
+    image_axes = {0: "batch", 2: "height", 3: "width"}
+    axes = {each: image_axes if channels else map_axes for each, channels in graph.inputs.items()}
     for each in graph.outputs:
-        stereo = graph.scales is not None
-        axes[each] = {0: "batch", 1: "height", 2: "width"} if stereo else {0: "batch"}
+        axes[each] = {0: "batch"} if graph.scales is None else map_axes
     for operation, ours in _OURS.items():
         torch.onnx.register_custom_op_symbolic(operation, ours, OPSET)
     try:

@@ -2,7 +2,7 @@
 
 Read `ContextStereoTransformer.forward`: features of both views, layers of matching with context,
 optimal transport, context adjustment, refinement. It works on any image size, and no statistic is
-shared between samples or views.
+shared between samples or views. What a look at a smaller scale found can guide the matching.
 
 Letters  B pairs, H W image size in pixels, h w tokens (1/4)
 Source   CSTR, https://arxiv.org/abs/2210.11719, and STTR, https://arxiv.org/abs/2011.02910; the
@@ -24,18 +24,19 @@ from ..vision.classifier import Classifier
 from . import losses
 from .context import LAYOUTS, ContextLayer
 from .encoder import EncoderFeatures
+from .expectation import Expectation, TokenExpectation, disagreement, of_tokens
 from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
 from .output import StereoOutput, scores_kept
 from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
-from .scales import Scales
+from .scales import Scales, look
 
 DESCRIPTOR = 16
 """channels that the refinement compares: as few as that, because it does so at half the size"""
 
-MATCHING_TABLES = 3
-"""numbers a view for each pair of tokens in a row while they are matched: scores, plan, its
-exponential and what makes them"""
+MATCHING_TABLES = 4
+"""numbers a view for each pair of tokens in a row while they are matched: scores, what guides them,
+plan and its exponential"""
 
 
 class Details(NamedTuple):
@@ -59,7 +60,7 @@ class ContextStereoTransformer(nn.Module):
 
     pixel_bytes = 650
     """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 640x480)"""
-    scales = Scales(least_pixels=360_000, coarse=0.4)
+    scales = Scales(least_pixels=360_000, coarse=0.4, guided=True)
     """for the matcher; a 640x480 pair is matched at its own size, and once more coarsely. Chosen on
     the pairs of docs/accuracy.md, which shows what it gains"""
 
@@ -118,9 +119,15 @@ class ContextStereoTransformer(nn.Module):
         )
 
     def forward(
-        self, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"]
+        self,
+        left: Float[Tensor, "B 3 H W"],
+        right: Float[Tensor, "B 3 H W"],
+        expected: Expectation | None = None,
     ) -> StereoOutput:
-        """Match `left` to `right`, RGB in [0, 1], of any size; `details` is a `Details`."""
+        """Match `left` to `right`, RGB in [0, 1], of any size; `details` is a `Details`.
+
+        `expected` is what a look at another scale found, see expectation.py.
+        """
         height, width = left.shape[-2:]
         views = _pad(_standardise(torch.cat((left, right))))
         # A tenth faster on a CPU (measured), and tokens need no copy.
@@ -133,10 +140,14 @@ class ContextStereoTransformer(nn.Module):
             main, context = layer(main, context)
         main = self.norm(main)
 
+        guide = None
+        if expected is not None:
+            guide = of_tokens(expected, *main.shape[1:3], losses.TOKEN)
         found, plans = [], []
         each = main.shape[0] * MATCHING_TABLES * main.shape[2] ** 2 * 4
         for rows in pieces(main.shape[1], each, cached=not main.is_cuda):
-            plan = self.match(main[:, rows])
+            here = guide and TokenExpectation(*(map_[:, rows] for map_ in guide))
+            plan = self.match(main[:, rows], here)
             found.append(read_matches(plan.exp(), self.window))
             if scores_kept():
                 plans.append(plan)
@@ -154,7 +165,9 @@ class ContextStereoTransformer(nn.Module):
             details=details,
         )
 
-    def match(self, tokens: Float[Tensor, "views h w C"]) -> Float[Tensor, "B h w+1 w+1"]:
+    def match(
+        self, tokens: Float[Tensor, "views h w C"], expected: TokenExpectation | None = None
+    ) -> Float[Tensor, "B h w+1 w+1"]:
         """Optimal transport from left to right tokens of each row; disparities are >= 0.
 
         In float32 whatever the layers before compute in: its exponentials would blow rounding up.
@@ -163,6 +176,8 @@ class ContextStereoTransformer(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):
             left = left * (self.temperature.exp() * left.shape[-1] ** -0.5)
             scores = left @ right.transpose(-1, -2)
+            if expected is not None:
+                scores = scores.sub_(disagreement(expected, scores.shape[-1]))
             behind = torch.ones_like(scores[0, 0], dtype=torch.bool).triu(1)
             scores = scores.masked_fill_(behind, -torch.inf)
             return optimal_transport(scores, self.dustbin, self.sinkhorn_iterations)
@@ -172,8 +187,21 @@ class ContextStereoTransformer(nn.Module):
         return losses.staged_losses(output.details, sample)
 
     def training_losses(self, sample: StereoSample) -> dict[str, Tensor]:
-        """Match a batch and return its weighted losses: what the training loop calls."""
-        return self.losses(self(sample.left, sample.right), sample)
+        """Match a batch and return its weighted losses: what the training loop calls.
+
+        Half of the pairs are guided by a coarse look, as at inference; the others stand for the
+        coarse look itself, which nothing guides.
+        """
+        with torch.no_grad():
+            coarse = look(self, sample.left, sample.right, self.scales.coarse)
+        guided = _coin(sample.left)[:, None, None]
+        expected = Expectation(coarse.disparity, coarse.confidence * guided)
+        return self.losses(self(sample.left, sample.right, expected), sample)
+
+
+def _coin(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+    """0 or 1 for each image, by its pixels: the same on every process and after every resume."""
+    return (images.contiguous().flatten(1).view(torch.int32).sum(1) % 2).to(images.dtype)
 
 
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

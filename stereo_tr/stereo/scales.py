@@ -2,10 +2,10 @@
 
 Seen small, a picture shows what a flat wall belongs to: a token covers more of it, and fewer steps
 lead to its edge. Seen large, it shows detail. So a model that tells its own confidence is asked
-twice: at full scale, and at `coarse` of it for a sixth of the cost. The coarse answer stands where
-it is clearly surer. With time to spare it is asked a third time, of the pair enlarged. Pixels that
-the right camera doesn't see then take the background's disparity, and depth edges move to where
-the photograph has them.
+twice: at `coarse` of the scale for a sixth of the cost, and at full scale, where matches that the
+coarse look excludes cost more. The coarse answer stands where it is clearly surer. With time to
+spare it is asked a third time, of the pair enlarged. Pixels that the right camera doesn't see then
+take the background's disparity, and depth edges move to where the photograph has them.
 
 Letters  B batch, H W image in pixels, h w the same at another scale
 Tests    tests/stereo/test_scales.py; what it gains on real pairs: docs/accuracy.md
@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from ..geometry import fill_from_background
 from .edges import sharpen_edges
+from .expectation import Expectation
 from .output import maps_only
 
 LEAST_ENLARGEMENT = 1.2
 """a pair that is nearly large enough is matched as it is"""
-COARSE_PENALTY = 0.5
+COARSE_PENALTY = 0.4
 """the coarse answer stands where its confidence times this exceeds the fine one's: its confidence
 is about pixels of a smaller picture, and detail is lost there"""
 FINER, FINER_PENALTY = 1.4, 0.8
@@ -42,6 +43,8 @@ class Scales(NamedTuple):
     """the second scale, as a share of the first; None: ask once, and change nothing"""
     finer: float | None = None
     """a third scale, as a multiple of the first"""
+    guided: bool = False
+    """whether the model takes what a smaller look found as a third argument"""
 
     def thorough(self) -> "Scales":
         """Return the same with a third look; ValueError where a model is asked once."""
@@ -81,13 +84,14 @@ def match_at_scales(
 ) -> Maps:
     """Match two views, RGB in [0, 1], as `scales` says; maps have the size of the views."""
     factor = fine_factor(scales, *left.shape[-2:])
-    chosen = _match_at(model, left, right, factor)
     if scales.coarse is None:
-        return chosen
+        return look(model, left, right, factor)
+    coarse = look(model, left, right, factor * scales.coarse)
+    chosen = look(model, left, right, factor, coarse if scales.guided else None)
     if scales.finer is not None:
-        finer = _match_at(model, left, right, factor * scales.finer)
+        guide = _surer(chosen, coarse, COARSE_PENALTY) if scales.guided else None
+        finer = look(model, left, right, factor * scales.finer, guide)
         chosen = _surer(finer, chosen, FINER_PENALTY)
-    coarse = _match_at(model, left, right, factor * scales.coarse)
     chosen = _surer(chosen, coarse, COARSE_PENALTY)
     visible = chosen.occlusion <= HIDDEN
     filled = fill_from_background(chosen.disparity, visible)
@@ -100,14 +104,30 @@ def _surer(fine: Maps, coarse: Maps, penalty: float) -> Maps:
     return Maps(*(torch.where(surer, c, f) for c, f in zip(coarse, fine, strict=True)))
 
 
-def _match_at(model: nn.Module, left: Tensor, right: Tensor, factor: float) -> Maps:
-    if factor == 1:
-        with maps_only():
-            return Maps(*model(left, right)[:3])
+def look(
+    model: nn.Module,
+    left: Float[Tensor, "B 3 H W"],
+    right: Float[Tensor, "B 3 H W"],
+    factor: float,
+    before: Maps | None = None,
+) -> Maps:
+    """Match two views resized by `factor`; maps have the size of the views all the same.
+
+    `before` is what another look found; a guided model is told so.
+    """
     size = left.shape[-2:]
     height, width = (max(1, round(side * factor)) for side in size)
+    views = (left, right)
+    told = () if before is None else (before.disparity, before.confidence)
+    if factor != 1:
+        views = (_resized(view, (height, width)).clamp(0, 1) for view in views)
+        told = tuple(F.interpolate(map_[:, None], (height, width))[:, 0] for map_ in told)
+    if told:
+        told = (Expectation(told[0] * (width / size[1]), told[1]),)
     with maps_only():
-        found = model(*(_resized(view, (height, width)).clamp(0, 1) for view in (left, right)))[:3]
+        found = Maps(*model(*views, *told)[:3])
+    if factor == 1:
+        return found
     disparity, *shares = (
         F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found
     )

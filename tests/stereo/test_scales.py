@@ -46,11 +46,11 @@ def test_small_pairs_are_matched_enlarged():
 
 def test_the_coarse_answer_stands_where_it_is_clearly_surer():
     for coarse_confidence, expected in ((0.55, 3.0), (0.95, 0.48 * 30 / 12)):
-        model = WidthModel({30: 0.4, 12: coarse_confidence})
+        model = WidthModel({30: 0.3, 12: coarse_confidence})
         found = match_at_scales(model, *views(20, 30), Scales(coarse=0.4))
-        assert model.shown == [(20, 30), (8, 12)]
+        assert model.shown == [(8, 12), (20, 30)]
         torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), expected))
-        chosen = 0.4 if coarse_confidence < 0.8 else coarse_confidence
+        chosen = 0.3 if coarse_confidence < 0.8 else coarse_confidence
         torch.testing.assert_close(found.confidence, torch.full((1, 20, 30), chosen))
 
 
@@ -64,6 +64,34 @@ def test_a_third_look_stands_where_it_is_about_as_sure():
     assert largest_factor(scales, 20, 30) == 1.4
     with pytest.raises(ValueError, match="asked once"):
         Scales().thorough()
+
+
+class GuidedModel(WidthModel):
+    """Keeps what it was told to expect."""
+
+    def forward(self, left, right, expected=None):
+        self.told = expected
+        return super().forward(left, right)
+
+
+def test_a_guided_model_is_told_what_the_coarse_look_found():
+    """12^2 / 300 px of 12 columns are 1.2 px of 30, with the confidence of that look."""
+    model = GuidedModel({30: 0.4, 12: 0.75})
+    match_at_scales(model, *views(20, 30), Scales(coarse=0.4, guided=True))
+    torch.testing.assert_close(model.told.disparity, torch.full((1, 20, 30), 1.2))
+    torch.testing.assert_close(model.told.confidence, torch.full((1, 20, 30), 0.75))
+    match_at_scales(model, *views(20, 30), Scales(coarse=0.4))
+    assert model.told is None
+
+
+def test_a_third_look_is_told_the_surer_of_both():
+    """In its own pixels: the coarse 1.2 px of 30 columns are 1.68 of 42; the fine 3 are 4.2."""
+    for coarse_confidence, disparity, confidence in ((0.95, 1.68, 0.95), (0.55, 4.2, 0.3)):
+        model = GuidedModel({30: 0.3, 12: coarse_confidence, 42: 0.5})
+        match_at_scales(model, *views(20, 30), Scales(coarse=0.4, guided=True).thorough())
+        assert model.shown[-1] == (28, 42)
+        torch.testing.assert_close(model.told.disparity, torch.full((1, 28, 42), disparity))
+        torch.testing.assert_close(model.told.confidence, torch.full((1, 28, 42), confidence))
 
 
 class RowModel(nn.Module):
