@@ -29,7 +29,7 @@ from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
 from .output import StereoOutput, scores_kept
 from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
-from .scales import Scales, look
+from .scales import Scales
 
 DESCRIPTOR = 16
 """channels that the refinement compares: as few as that, because it does so at half the size"""
@@ -189,19 +189,9 @@ class ContextStereoTransformer(nn.Module):
     def training_losses(self, sample: StereoSample) -> dict[str, Tensor]:
         """Match a batch and return its weighted losses: what the training loop calls.
 
-        Half of the pairs are guided by a coarse look, as at inference; the others stand for the
-        coarse look itself, which nothing guides.
+        Nothing guides it: pairs guided as at inference trained no better (docs/accuracy.md).
         """
-        with torch.no_grad():
-            coarse = look(self, sample.left, sample.right, self.scales.coarse)
-        guided = _coin(sample.left)[:, None, None]
-        expected = Expectation(coarse.disparity, coarse.confidence * guided)
-        return self.losses(self(sample.left, sample.right, expected), sample)
-
-
-def _coin(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
-    """0 or 1 for each image, by its pixels: the same on every process and after every resume."""
-    return (images.contiguous().flatten(1).view(torch.int32).sum(1) % 2).to(images.dtype)
+        return self.losses(self(sample.left, sample.right), sample)
 
 
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stereo_tr.datasets.sample import StereoSample
-from stereo_tr.stereo.model import ContextStereoTransformer, _coin
+from stereo_tr.stereo.model import ContextStereoTransformer
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +180,3 @@ def test_two_pairs_can_be_learned():
         sum(model.losses(output, sample).values()).backward()
         optimizer.step()
     assert (output.disparity - sample.disparity).abs().mean() < 1
-
-
-def test_a_pair_is_guided_by_its_own_pixels():
-    """Of many pairs about half are, the same whatever batch they come in."""
-    torch.manual_seed(0)
-    images = torch.rand(200, 3, 5, 7)
-    guided = _coin(images)
-    assert set(guided.tolist()) == {0.0, 1.0}
-    assert 70 < guided.sum() < 130  # five standard deviations of a fair coin are 35
-    assert torch.equal(_coin(images[50:]), guided[50:])
