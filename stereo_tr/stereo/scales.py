@@ -29,7 +29,7 @@ COARSE_PENALTY = 0.4
 """the coarse answer stands where its confidence times this exceeds the fine one's: its confidence
 is about pixels of a smaller picture, and detail is lost there"""
 FINER, FINER_PENALTY = 1.4, 0.8
-"""how much larger a third look is than the first, and the first one's penalty beside it"""
+"""how much larger a third look is than the usual one, and that one's penalty beside it"""
 HIDDEN = 0.5
 """occlusion probability above which a pixel takes the background's disparity"""
 
@@ -40,11 +40,11 @@ class Scales(NamedTuple):
     least_pixels: int = 0
     """smaller pairs are enlarged to this many pixels; tokens are several pixels wide"""
     coarse: float | None = None
-    """the second scale, as a share of the first; None: ask once, and change nothing"""
+    """the scale of a look before, as a share of the usual one; None: ask once, change nothing"""
     finer: float | None = None
-    """a third scale, as a multiple of the first"""
+    """the scale of a look after, as a multiple of the usual one"""
     guided: bool = False
-    """whether the model takes what a smaller look found as a third argument"""
+    """whether the model takes what the look before found as a third argument"""
 
     def thorough(self) -> "Scales":
         """Return the same with a third look; ValueError where a model is asked once."""
@@ -66,7 +66,7 @@ class Maps(NamedTuple):
 
 
 def fine_factor(scales: Scales, height: int, width: int) -> float:
-    """Return by how much a pair of that size is enlarged for the first, finer answer."""
+    """Return by how much a pair of that size is enlarged for the usual look."""
     factor = (scales.least_pixels / (height * width)) ** 0.5
     return factor if factor >= LEAST_ENLARGEMENT else 1.0
 
