@@ -9,6 +9,7 @@ from stereo_tr import create_model, load_weights
 from stereo_tr.attention.memory import working_memory
 from stereo_tr.datasets.generated import GeneratedScenes
 from stereo_tr.stereo.output import maps_only
+from stereo_tr.stereo.published.features import PairMoments
 
 SIZE = {"cstr": (35, 58), "sttr": (38, 49), "sttr_light": (34, 42)}
 
@@ -54,6 +55,31 @@ def test_inference_is_the_textbook_at_any_budget(name):
     same(in_pieces, expected)
     assert in_pieces.details.scores is None
     assert in_pieces.details.log_assignment is None
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 40), (37, 31), (38, 30), (39, 29), (40, 28)])
+@pytest.mark.parametrize("budget", [1, 700_000])
+def test_tokens_made_in_strips_are_those_of_whole_maps(height, width, budget):
+    model = some_model("sttr")
+    images = torch.randn(2 * 3, 3, height, width) + 0.5
+    with torch.no_grad():
+        features = model.backbone(images)
+        with working_memory(10**12):
+            expected = model.tokenizer(features, images)
+        with working_memory(budget):
+            found = model.tokenizer(features, images)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_moments_of_strips_are_those_of_the_whole_far_from_zero():
+    rows = torch.randn(2 * 2, 5, 23, 7) + 1000
+    moments = PairMoments()
+    for strip in rows.split((1, 4, 18), dim=2):
+        moments.add(strip)
+    pairs = rows.double().unflatten(0, (2, 2))
+    torch.testing.assert_close(moments.mean, pairs.mean((0, 3, 4)), rtol=1e-6, atol=0)
+    expected = pairs.var((0, 3, 4), correction=0)
+    torch.testing.assert_close(moments.variance(), expected, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("name", SIZE)

@@ -19,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from stereo_tr.attention.memory import pieces
+
 TOKEN_CHANNELS = 128
 """width of the tokens; the published heads (merge, upsampling) are built for this number"""
 
@@ -57,6 +59,42 @@ class PairNorm(nn.Module):
             folded, None, None, self.weight.repeat(pairs), self.bias.repeat(pairs), training=True
         )
         return normalised.unflatten(1, (pairs, -1)).flatten(0, 1)
+
+    def apply_(self, views: Float[Tensor, "V C h w"], moments: "PairMoments") -> Tensor:
+        """Normalise in place, with moments of the maps that these are rows of."""
+        scale = self.weight / (moments.variance() + NORM_EPSILON).sqrt()  # [pairs, C]
+        shift = self.bias - moments.mean * scale
+        scale, shift = (x.to(views.dtype).repeat(2, 1)[..., None, None] for x in (scale, shift))
+        return views.mul_(scale).add_(shift)
+
+
+NORM_EPSILON = 1e-5
+"""torch's, which the reference takes as it is"""
+
+
+class PairMoments:
+    """Mean and variance of a pair's channels, of rows that come one strip after the other.
+
+    In float64, strip by strip joined (Chan, Golub and LeVeque 1979): sums of squares over a whole
+    map would lose what float32 has.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, rows: Float[Tensor, "V C h w"]) -> None:
+        """Take in more rows of the same maps."""
+        pairs = rows.shape[0] // 2
+        count = rows.numel() // (pairs * rows.shape[1])
+        variance, mean = torch.var_mean(rows.unflatten(0, (2, pairs)), (0, 3, 4), correction=0)
+        apart, total = mean.double() - self.mean, self.count + count
+        self.squares = self.squares + variance.double() * count
+        self.squares = self.squares + apart.square() * (self.count * count / total)
+        self.mean, self.count = self.mean + apart * (count / total), total
+
+    def variance(self) -> Float[Tensor, "pairs C"]:
+        """Of all rows so far, as normalisation counts it (over n)."""
+        return self.squares / self.count
 
 
 Norm = Callable[[int], nn.Module]
@@ -225,8 +263,8 @@ class SampledTokens(QuarterTokens):
     """Tokens sampled from a full-resolution map at every third pixel (STTR)."""
 
     growth = 4
-    pixel_bytes = 3300
-    """three maps of 128 channels at full size of two views, and the rest"""
+    pixel_bytes = 1500
+    """a map of 128 channels at full size and one at 1/2, of two views, and the rest"""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__(norm)
@@ -245,10 +283,52 @@ class SampledTokens(QuarterTokens):
     ) -> Float[Tensor, "V 128 h w"]:
         """Make a feature for every pixel and keep those at rows and columns 1, 4, 7, ..."""
         height, width = images.shape[-2:]
-        x = self.full_up(self.decode(features)[:, -self.channels :])
-        x = torch.cat([_crop(x, (height, width)), images], dim=1)
+        half = self.full_up[:2](self.decode(features)[:, -self.channels :])
+        row_bytes = 3 * TOKEN_CHANNELS * images[:, 0, 0].numel() * images.element_size()
+        parts = pieces(height, row_bytes)
+        if len(parts) > 1 and isinstance(self.full[0].norm, PairNorm):
+            return self._sampled_in_strips(half, images, parts)
+        x = torch.cat([_crop(self.full_up[2](half), (height, width)), images], dim=1)
         x = self.full(x)
         return x[:, :, _first(height) :: 3, _first(width) :: 3]
+
+    def _sampled_in_strips(self, half: Tensor, images: Tensor, parts: list[slice]) -> Tensor:
+        """The same with one full-size map: what the norms wait for, of which few pixels stay."""
+        height, width = images.shape[-2:]
+        first, _, second, _ = self.full
+        wide = images.new_empty(images.shape[0], TOKEN_CHANNELS, height, width)
+        moments = PairMoments()
+        for part in parts:
+            top, bottom = max(part.start - 1, 0), min(part.stop + 1, height)
+            x = self._enlarged_rows(half, top, bottom, (height, width))
+            x = first.convolution(torch.cat([x, images[:, :, top:bottom]], dim=1))
+            wide[:, :, part] = x[:, :, part.start - top : part.stop - top]
+            moments.add(wide[:, :, part])
+        for part in parts:
+            first.norm.apply_(wide[:, :, part], moments).relu_()
+
+        moments, kept = PairMoments(), []
+        for part in parts:
+            top, bottom = max(part.start - 1, 0), min(part.stop + 1, height)
+            x = second.convolution(wide[:, :, top:bottom])
+            x = x[:, :, part.start - top : part.stop - top]
+            moments.add(x)
+            begin = (_first(height) - part.start) % 3
+            kept.append(x[:, :, begin::3, _first(width) :: 3].clone())  # a view would keep all of x
+        return second.norm.apply_(torch.cat(kept, dim=2), moments).relu_()
+
+    def _enlarged_rows(self, half: Tensor, top: int, bottom: int, size: tuple[int, int]) -> Tensor:
+        """Rows `top` to `bottom` of what enlarging `half` and cutting `size` out gives.
+
+        Row r of the enlarged map comes from rows (r - 1) // 2 and r // 2.
+        """
+        enlarge, count = self.full_up[2], half.shape[-2]
+        start = (2 * count + 1 - size[0]) // 2
+        above, below = max((top + start - 1) // 2, 0), min((bottom + start - 1) // 2 + 1, count)
+        rows = enlarge(half[:, :, above:below])
+        left = (rows.shape[-1] - size[1]) // 2
+        begin = top + start - 2 * above
+        return rows[:, :, begin : begin + bottom - top, left : left + size[1]]
 
     def centres(self, size: int) -> Tensor:
         """Return the sampled pixels of one image axis: 1, 4, 7, ... (0 if there is only one)."""
