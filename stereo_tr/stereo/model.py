@@ -58,8 +58,8 @@ class ContextStereoTransformer(nn.Module):
     Confidence is the probability that the disparity is wrong by less than one pixel.
     """
 
-    pixel_bytes = 650
-    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 640x480)"""
+    pixel_bytes = 500
+    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 1920x1080)"""
     scales = Scales(least_pixels=360_000, coarse=0.4, guided=True)
     """for the matcher; a 640x480 pair is matched at its own size, and once more coarsely. Chosen on
     the pairs of docs/accuracy.md, which shows what it gains"""

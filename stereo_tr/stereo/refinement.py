@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attention import Columns, PositionTables, Rows, attend
+from ..attention.memory import pieces
 from ..convolution import ResidualBlock, convolution
 from .matching import RawMatch
 from .upsampling import upsample
@@ -65,16 +66,40 @@ class Propagation(nn.Module):
         for layout in (Rows(), Columns()):
             preference = (trust + LEAST_TRUST).log()[..., None]
             preference = layout.split(preference)[:, None, :, 0][:, :, None]
-            filled = attend(
-                layout.split(query)[:, None],
-                layout.split(key)[:, None],
-                layout.split(disparity[..., None])[:, None],
-                position=PositionTables(bias=preference.expand(-1, -1, preference.shape[-1], -1)),
-            ).tokens
+            maps = (query, key, disparity[..., None])
+            lines = [layout.split(map_)[:, None] for map_ in maps]
+            filled = _averaged(*lines, preference)
             filled = layout.merge(filled[:, 0], height, width)[..., 0]
             disparity = trust * disparity + (1 - trust) * filled
             trust = trust + (1 - trust) * 0.5  # by the second step every token has an opinion
         return disparity
+
+
+def _averaged(
+    query: Float[Tensor, "lines 1 N D"],
+    key: Float[Tensor, "lines 1 N D"],
+    disparity: Float[Tensor, "lines 1 N 1"],
+    preference: Float[Tensor, "lines 1 1 N"],
+) -> Float[Tensor, "lines 1 N 1"]:
+    """Mean disparity of a line's tokens, for each of them: of those that look alike, and preferred.
+
+    Values of one channel have no fused kernel, so scores and weights are made, a few lines at once.
+    """
+    count, _, length, _ = query.shape
+
+    def of(part: slice) -> Tensor:
+        bias = preference[part].expand(-1, -1, length, -1)
+        position = PositionTables(bias=bias)
+        return attend(query[part], key[part], disparity[part], position=position).tokens
+
+    each = 2 * length**2 * query.element_size()
+    parts = pieces(count, each, cached=not query.is_cuda)
+    if len(parts) == 1:
+        return of(parts[0])
+    filled = torch.empty_like(disparity)  # at once: small results in between would split memory
+    for part in parts:
+        filled[part] = of(part)
+    return filled
 
 
 class Adjusted(NamedTuple):

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stereo_tr.attention.memory import working_memory
 from stereo_tr.stereo.matching import RawMatch
 from stereo_tr.stereo.refinement import Adjusted, ContextAdjustment, DetailRefinement, Propagation
 
@@ -45,6 +46,9 @@ def test_propagation_is_a_mean_of_trusted_disparities_that_look_alike():
     expected = propagate_one_token_at_a_time(module, tokens, disparity, trust)
     torch.testing.assert_close(filled.double(), expected, rtol=1e-4, atol=1e-4)
     assert disparity.min() - 1e-4 <= filled.min() and filled.max() <= disparity.max() + 1e-4
+    for budget in (1, 2 * 4 * WIDTH**2 * 4):  # a line at a time, and four rows of it
+        with torch.no_grad(), working_memory(budget):
+            torch.testing.assert_close(module(tokens, disparity, trust), filled)
 
 
 def test_propagation_reaches_a_token_from_the_trusted_one_alone():
