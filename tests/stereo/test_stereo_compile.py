@@ -16,14 +16,19 @@ import sys
 import graphs
 import torch
 
+from stereo_tr.stereo.expectation import Expectation
+
 torch.set_num_threads(1)
-name = sys.argv[1]
+name, *guided = sys.argv[1].split()
 model = graphs.tiny(name)
 # Dynamo's graph, run as it is: what a compiler would be given.
 compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
 # From 128 px on; below, the cells that the published models pool are as large as the map.
 for size in ((2, 3, 131, 150), (3, 3, 140, 137)):
     views = [torch.rand(size) for _ in range(2)]
+    if guided:
+        batch, _, *sides = size
+        views.append(Expectation(30 * torch.rand(batch, *sides), torch.rand(batch, *sides)))
     with torch.inference_mode(), torch._dynamo.config.patch(error_on_recompile=True):
         expected, found = model(*views), compiled(*views)
     # Disparities of random weights span 100 px.
@@ -33,7 +38,8 @@ for size in ((2, 3, 131, 150), (3, 3, 140, 137)):
 """
 
 
-@pytest.mark.parametrize("name", ["cstr_small", "cstr", "sttr"])  # sttr_light is of their parts
+# sttr_light is of their parts
+@pytest.mark.parametrize("name", ["cstr_small", "cstr_small guided", "cstr", "sttr"])
 def test_one_graph_for_any_size(name):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, name],
