@@ -218,9 +218,9 @@ class QuarterTokens(nn.Module):
     """Tokens at 1/4 of the image (CSTR, STTR-light): 64 channels of the backbone, 64 new ones."""
 
     growth = 16
-    pixel_bytes = 430
-    """of memory that a pair takes for a pixel, whatever goes in pieces: both images three times,
-    six maps of 128 channels at 1/4 of two views (tokens and both paths)"""
+    pixel_bytes = 750
+    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 960x540 to
+    1920x1080): both images three times, ten maps of 128 channels at 1/4 of two views"""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
@@ -263,8 +263,8 @@ class SampledTokens(QuarterTokens):
     """Tokens sampled from a full-resolution map at every third pixel (STTR)."""
 
     growth = 4
-    pixel_bytes = 1500
-    """a map of 128 channels at full size and one at 1/2, of two views, and the rest"""
+    pixel_bytes = 1700
+    """measured likewise: a map of 128 channels at full size, one at 1/2, of two views, the rest"""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__(norm)
