@@ -75,8 +75,8 @@ NORM_EPSILON = 1e-5
 class PairMoments:
     """Mean and variance of a pair's channels, of rows that come one strip after the other.
 
-    In float64, strip by strip joined (Chan, Golub and LeVeque 1979): sums of squares over a whole
-    map would lose what float32 has.
+    Strips are joined by their means (Chan, Golub and LeVeque 1979): sums of squares over a whole
+    map would lose what float32 has. In float32 at least, whatever the maps are in.
     """
 
     def __init__(self) -> None:
@@ -86,9 +86,10 @@ class PairMoments:
         """Take in more rows of the same maps."""
         pairs = rows.shape[0] // 2
         count = rows.numel() // (pairs * rows.shape[1])
+        rows = rows.float() if rows.element_size() < 4 else rows
         variance, mean = torch.var_mean(rows.unflatten(0, (2, pairs)), (0, 3, 4), correction=0)
-        apart, total = mean.double() - self.mean, self.count + count
-        self.squares = self.squares + variance.double() * count
+        apart, total = mean - self.mean, self.count + count
+        self.squares = self.squares + variance * count
         self.squares = self.squares + apart.square() * (self.count * count / total)
         self.mean, self.count = self.mean + apart * (count / total), total
 
