@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .attend import Attention
 from .layouts import Layout
-from .memory import pieces
+from .memory import pieces, widened
 from .positions import WindowOffsetTable
 
 NormPlacement = Literal["pre", "post", "branch"]
@@ -94,9 +94,8 @@ class FeedForward(nn.Module):
             return self._all(x)
         halo, result = self.mix.kernel_size[0] // 2, torch.empty_like(x)
         for part in parts:
-            top, bottom = max(part.start - halo, 0), min(part.stop + halo, x.shape[1])
-            rows = self._all(x[:, top:bottom])
-            result[:, part] = rows[:, part.start - top : part.stop - top]
+            seen, own = widened(part, halo, x.shape[1])
+            result[:, part] = self._all(x[:, seen])[:, own]
         return result
 
     def _all(self, x: Tensor) -> Tensor:

@@ -53,6 +53,15 @@ def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
     return [slice(start, min(start + length, count)) for start in range(0, count, max(1, length))]
 
 
+def widened(part: slice, halo: int, count: int) -> tuple[slice, slice]:
+    """Rows that a convolution must see to make rows `part` of `count`; where in these they then lie.
+
+    `halo` is how many rows to either side one depends on; none beyond the borders.
+    """
+    top, bottom = max(part.start - halo, 0), min(part.stop + halo, count)
+    return slice(top, bottom), slice(part.start - top, part.stop - top)
+
+
 def joined(parts: Sequence[Tensor], dim: int) -> Tensor | None:
     """Put pieces together along `dim`; None where nothing was kept."""
     if len(parts) < 2:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..attention.memory import pieces
+from ..attention.memory import pieces, widened
 
 
 def in_strips(
@@ -30,10 +30,10 @@ def in_strips(
         return function(*maps)
     result = None
     for part in parts:
-        top, bottom = max(part.start - halo, 0), min(part.stop + halo, height)
-        strip = function(*(map_[..., top:bottom, :] for map_ in maps))
+        seen, own = widened(part, halo, height)
+        strip = function(*(map_[..., seen, :] for map_ in maps))
         if result is None:
             shape = (*strip.shape[:-2], height, strip.shape[-1])
             result = strip.new_empty(shape).to(memory_format=torch.channels_last)
-        result[..., part, :] = strip[..., part.start - top : part.stop - top, :]
+        result[..., part, :] = strip[..., own, :]
     return result

@@ -9,7 +9,7 @@ from stereo_tr.attention import (
     Rotary,
     attend,
 )
-from stereo_tr.attention.memory import pieces, working_memory
+from stereo_tr.attention.memory import pieces, widened, working_memory
 
 
 def test_pieces_cover_everything_once_and_fit():
@@ -40,6 +40,12 @@ def test_attention_does_not_depend_on_the_budget(budget, position, masks):
     torch.testing.assert_close(in_pieces, whole)
     recorded = attention(x, context, mask=mask).tokens  # the plain products
     torch.testing.assert_close(in_pieces, recorded, rtol=1e-5, atol=1e-5)
+
+
+def test_a_strip_sees_its_halo_but_nothing_beyond_the_borders():
+    assert widened(slice(0, 3), 2, 11) == (slice(0, 5), slice(0, 3))
+    assert widened(slice(3, 7), 2, 11) == (slice(1, 9), slice(2, 6))
+    assert widened(slice(7, 11), 2, 11) == (slice(5, 11), slice(2, 6))
 
 
 @pytest.mark.parametrize("budget", [1, 9000, 25_000])

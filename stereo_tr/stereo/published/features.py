@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from stereo_tr.attention.memory import pieces
+from stereo_tr.attention.memory import pieces, widened
 
 TOKEN_CHANNELS = 128
 """width of the tokens; the published heads (merge, upsampling) are built for this number"""
@@ -60,7 +60,7 @@ class PairNorm(nn.Module):
         )
         return normalised.unflatten(1, (pairs, -1)).flatten(0, 1)
 
-    def apply_(self, views: Float[Tensor, "V C h w"], moments: "PairMoments") -> Tensor:
+    def normalise_(self, views: Float[Tensor, "V C h w"], moments: "PairMoments") -> Tensor:
         """Normalise in place, with moments of the maps that these are rows of."""
         scale = self.weight / (moments.variance() + NORM_EPSILON).sqrt()  # [pairs, C]
         shift = self.bias - moments.mean * scale
@@ -300,36 +300,35 @@ class SampledTokens(QuarterTokens):
         wide = images.new_empty(images.shape[0], TOKEN_CHANNELS, height, width)
         moments = PairMoments()
         for part in parts:
-            top, bottom = max(part.start - 1, 0), min(part.stop + 1, height)
-            x = self._enlarged_rows(half, top, bottom, (height, width))
-            x = first.convolution(torch.cat([x, images[:, :, top:bottom]], dim=1))
-            wide[:, :, part] = x[:, :, part.start - top : part.stop - top]
+            seen, own = widened(part, 1, height)
+            x = self._enlarged_rows(half, seen, (height, width))
+            x = first.convolution(torch.cat([x, images[:, :, seen]], dim=1))
+            wide[:, :, part] = x[:, :, own]
             moments.add(wide[:, :, part])
         for part in parts:
-            first.norm.apply_(wide[:, :, part], moments).relu_()
+            first.norm.normalise_(wide[:, :, part], moments).relu_()
 
         moments, kept = PairMoments(), []
         for part in parts:
-            top, bottom = max(part.start - 1, 0), min(part.stop + 1, height)
-            x = second.convolution(wide[:, :, top:bottom])
-            x = x[:, :, part.start - top : part.stop - top]
+            seen, own = widened(part, 1, height)
+            x = second.convolution(wide[:, :, seen])[:, :, own]
             moments.add(x)
             begin = (_first(height) - part.start) % 3
             kept.append(x[:, :, begin::3, _first(width) :: 3].clone())  # a view would keep all of x
-        return second.norm.apply_(torch.cat(kept, dim=2), moments).relu_()
+        return second.norm.normalise_(torch.cat(kept, dim=2), moments).relu_()
 
-    def _enlarged_rows(self, half: Tensor, top: int, bottom: int, size: tuple[int, int]) -> Tensor:
-        """Rows `top` to `bottom` of what enlarging `half` and cutting `size` out gives.
+    def _enlarged_rows(self, half: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
+        """Those rows of what enlarging `half` and cutting `size` out gives.
 
         Row r of the enlarged map comes from rows (r - 1) // 2 and r // 2.
         """
         enlarge, count = self.full_up[2], half.shape[-2]
         start = (2 * count + 1 - size[0]) // 2
-        above, below = max((top + start - 1) // 2, 0), min((bottom + start - 1) // 2 + 1, count)
-        rows = enlarge(half[:, :, above:below])
-        left = (rows.shape[-1] - size[1]) // 2
-        begin = top + start - 2 * above
-        return rows[:, :, begin : begin + bottom - top, left : left + size[1]]
+        top, bottom = rows.start + start, rows.stop + start
+        above = max((top - 1) // 2, 0)
+        x = enlarge(half[:, :, above : (bottom - 1) // 2 + 1])
+        left = (x.shape[-1] - size[1]) // 2
+        return x[:, :, top - 2 * above : bottom - 2 * above, left : left + size[1]]
 
     def centres(self, size: int) -> Tensor:
         """Return the sampled pixels of one image axis: 1, 4, 7, ... (0 if there is only one)."""
