@@ -54,7 +54,7 @@ def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
 
 
 def widened(part: slice, halo: int, count: int) -> tuple[slice, slice]:
-    """Rows that a convolution must see to make rows `part` of `count`; where in these they then lie.
+    """Rows that a convolution must see to make rows `part` of `count`; where these lie within.
 
     `halo` is how many rows to either side one depends on; none beyond the borders.
     """
