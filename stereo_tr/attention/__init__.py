@@ -6,6 +6,7 @@ It knows no model, no image and no data set. Read attend.py first.
 from .attend import ASSIGNMENTS, Attended, Attention, PositionTables, attend
 from .blocks import FeedForward, LayoutAttention, Residual, drop_path
 from .clustering import gather
+from .dense import Dense
 from .layouts import Columns, EarlierInRow, EpipolarLine, Everything, Layout, Rows, Windows
 from .normalised import NormalisedAttention
 from .positions import (
@@ -27,6 +28,7 @@ __all__ = [
     "Attention",
     "AxialOffsetTable",
     "Columns",
+    "Dense",
     "EarlierInRow",
     "EpipolarLine",
     "Everything",

@@ -22,6 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .dense import dense_by_head
+
 _FORBIDDEN = -1e9
 """added to the score of a pair that must not meet (in float16 half of what that reaches): far below
 any score, so that softmax gives it exactly 0"""
@@ -55,6 +57,11 @@ def skew(products: Float[Tensor, "*B T R"], keys: int) -> Float[Tensor, "*B T S"
     assert offsets == queries + keys - 1, (queries, offsets, keys)
     if queries == 1:
         return products
+    if not products.is_contiguous() and not torch.is_grad_enabled():  # heads beside each other
+        *others, row, column = products.stride()
+        start = products.storage_offset() + (queries - 1) * column
+        shape = (*products.shape[:-1], keys)
+        return products.as_strided(shape, (*others, row - column, column), start)
     flat = products.reshape(*products.shape[:-2], queries * offsets)
     flat = flat.narrow(-1, queries - 1, queries * (offsets - 1))
     return flat.unflatten(-1, (queries, offsets - 1))[..., :keys]
@@ -192,7 +199,12 @@ def _offset_products(
 ) -> Float[Tensor, "B E T R"]:
     """Every token times every row of its head's table: one large product a head."""
     batch, heads, count, _ = tokens.shape
-    table = table.to(tokens.dtype).expand(heads, -1, -1).transpose(1, 2)
+    table = table.to(tokens.dtype).expand(heads, -1, -1)
+    if not torch.is_grad_enabled():
+        products = dense_by_head(tokens, table)
+        if products is not None:
+            return products
+    table = table.transpose(1, 2)
     out = None
     if work is not None:
         shape = heads, batch * count, table.shape[-1]

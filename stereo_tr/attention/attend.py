@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .added import PositionTables, Work, added_scores, unskew
+from .dense import Dense
 from .memory import pieces
 
 if TYPE_CHECKING:
@@ -210,10 +211,10 @@ class Attention(nn.Module):
         self.heads = heads
         self.assignment = assignment
         self.position = position
-        self.to_query = nn.Linear(channels, channels, bias=bias)
-        self.to_key = nn.Linear(channels, channels, bias=bias)
-        self.to_value = nn.Linear(channels, channels, bias=bias)
-        self.to_out = nn.Linear(channels, channels, bias=bias)
+        self.to_query = Dense(channels, channels, bias=bias)
+        self.to_key = Dense(channels, channels, bias=bias)
+        self.to_value = Dense(channels, channels, bias=bias)
+        self.to_out = Dense(channels, channels, bias=bias)
 
     def split_heads(self, x: Float[Tensor, "*B N C"]) -> Float[Tensor, "*B E N D"]:
         """Give each head its channels."""

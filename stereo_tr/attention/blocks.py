@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attend import Attention
+from .dense import Dense
 from .layouts import Layout
 from .memory import pieces, widened
 from .positions import WindowOffsetTable
@@ -73,7 +74,7 @@ class FeedForward(nn.Module):
         super().__init__()
         if mixing is not None and mixing % 2 == 0:
             raise ValueError(f"mixing={mixing} must be odd, to be centred on a token")
-        self.widen = nn.Linear(channels, hidden * (2 if gated else 1))
+        self.widen = Dense(channels, hidden * (2 if gated else 1))
         self.mix = (
             nn.Conv2d(hidden, hidden, mixing, padding=mixing // 2, groups=hidden)
             if mixing
@@ -81,7 +82,7 @@ class FeedForward(nn.Module):
         )
         self.activation = activation()
         self.gated = gated
-        self.narrow = nn.Linear(hidden, channels)
+        self.narrow = Dense(hidden, channels)
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
         """Widen, (mix,) activate, narrow; where tokens mix, a few rows of the map at a time."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..attention import (
     Attention,
     Columns,
+    Dense,
     EpipolarLine,
     FeedForward,
     Layout,
@@ -80,8 +81,8 @@ class ContextLayer(nn.Module):
             ),
             _feed_forward(context_channels),
         )
-        self.to_context = nn.Linear(channels, context_channels)
-        self.to_main = nn.Linear(context_channels, channels)
+        self.to_context = Dense(channels, context_channels)
+        self.to_main = Dense(context_channels, channels)
 
     def forward(
         self, main: Float[Tensor, "B h w C"], context: Float[Tensor, "B h/4 w/4 C2"]

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..attention import Dense
 from ..attention.memory import joined, pieces
 from ..datasets.sample import StereoSample
 from ..vision.classifier import Classifier
@@ -110,7 +111,7 @@ class ContextStereoTransformer(nn.Module):
             ContextLayer(quarter, heads, sixteenth, context_heads, context) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(quarter)
-        self.to_descriptor = nn.Linear(quarter, quarter)
+        self.to_descriptor = Dense(quarter, quarter)
         self.temperature = nn.Parameter(torch.tensor(0.0))
         self.dustbin = nn.Parameter(torch.tensor(0.0))
         self.adjustment = ContextAdjustment(quarter, adjustment_width, adjusts)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attention import Columns, PositionTables, Rows, attend
+from ..attention import Columns, Dense, PositionTables, Rows, attend
 from ..attention.memory import pieces
 from ..convolution import ResidualBlock, convolution
 from .matching import RawMatch
@@ -39,8 +39,8 @@ class Propagation(nn.Module):
 
     def __init__(self, channels: int, descriptor: int) -> None:
         super().__init__()
-        self.to_query = nn.Linear(channels, descriptor)
-        self.to_key = nn.Linear(channels, descriptor)
+        self.to_query = Dense(channels, descriptor)
+        self.to_key = Dense(channels, descriptor)
 
     def forward(
         self,
@@ -102,6 +102,14 @@ def _averaged(
     return filled
 
 
+def _together(*maps: Float[Tensor, "B _ H W"]) -> Float[Tensor, "B C H W"]:
+    """All channels in one map, channels last whatever `maps` are.
+
+    Convolutions of so few channels take a third to two thirds of the time that way on a CPU.
+    """
+    return torch.cat([map_.permute(0, 2, 3, 1) for map_ in maps], dim=-1).permute(0, 3, 1, 2)
+
+
 class Adjusted(NamedTuple):
     """Tokens and their disparity after context adjustment."""
 
@@ -137,17 +145,15 @@ class ContextAdjustment(nn.Module):
         filled = match.disparity
         if self.propagation is not None:
             filled = self.propagation(tokens, match.disparity, trust)
-        maps = torch.stack(
-            (
-                (match.disparity - mean) / spread,
-                (filled - mean) / spread,
-                match.confidence,
-                match.unmatched,
-                trust,
-            ),
-            dim=1,
+        maps = (
+            (match.disparity - mean) / spread,
+            (filled - mean) / spread,
+            match.confidence,
+            match.unmatched,
+            trust,
         )
-        hidden = self.blocks(self.inputs(torch.cat((tokens.permute(0, 3, 1, 2), maps), dim=1)))
+        known = _together(tokens.permute(0, 3, 1, 2), *(map_[:, None] for map_ in maps))
+        hidden = self.blocks(self.inputs(known))
         if self.propagation is None:
             return Adjusted(match.disparity, hidden)
         change, keep = self.outputs(hidden).unbind(1)
@@ -200,14 +206,14 @@ class DetailRefinement(nn.Module):
         adjusted: Adjusted,
     ) -> Refined:
         """Refine the adjusted disparity of the left view; H2 = 2 h, W2 = 2 w."""
-        logits = self.to_enlarge(torch.cat((adjusted.hidden, F.pixel_unshuffle(left, 2)), dim=1))
+        logits = self.to_enlarge(_together(adjusted.hidden, F.pixel_unshuffle(left, 2)))
         start = upsample(adjusted.disparity[:, None] * 2, logits, 2)
         cost = self.compare(left, right, start.detach())
         hidden = F.interpolate(
             self.from_hidden(adjusted.hidden), scale_factor=2, mode="bilinear", align_corners=False
         )
         relief = start - F.avg_pool2d(start, 5, stride=1, padding=2, count_include_pad=False)
-        x = self.blocks(self.inputs(torch.cat((left, hidden, cost, relief.detach()), dim=1)))
+        x = self.blocks(self.inputs(_together(left, hidden, cost, relief.detach())))
         offsets, gate, occlusion, confidence = (
             self.outputs(x)
             .to(self.outputs.weight.dtype)

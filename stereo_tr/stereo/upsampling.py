@@ -7,7 +7,6 @@ Tests    tests/stereo/test_upsampling.py: a float64 loop, constants stay constan
 """
 
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,9 +23,8 @@ def upsample(
     (f y + a, f x + b). Around the map `padding` takes over: a mode of `torch.nn.functional.pad`.
     Values are not scaled: disparities must be multiplied by `factor`.
     """
-    weights = rearrange(logits, "b (k a c) h w -> b 1 k a c h w", k=9, a=factor, c=factor)
+    batch, _, height, width = logits.shape
+    weights = logits.contiguous().view(batch, 1, 9, factor**2, height, width).softmax(2)
     padded = F.pad(x, (1, 1, 1, 1), mode=padding)
-    neighbours = F.unfold(padded, 3)
-    neighbours = rearrange(neighbours, "b (m k) (h w) -> b m k 1 1 h w", k=9, h=x.shape[-2])
-    fine = (weights.softmax(2) * neighbours).sum(2)
-    return rearrange(fine, "b m a c h w -> b m (h a) (w c)")
+    neighbours = F.unfold(padded, 3).view(batch, -1, 9, 1, height, width)
+    return F.pixel_shuffle((weights * neighbours).sum(2).flatten(1, 2), factor)

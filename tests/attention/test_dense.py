@@ -1,0 +1,65 @@
+"""Dense layers beside float64 products, whichever library makes them; the sizes all differ."""
+
+import sys
+
+import pytest
+import torch
+
+import stereo_tr.attention.dense  # noqa: F401  so that the module below is loaded
+from stereo_tr.attention import Dense
+from stereo_tr.attention.dense import dense, dense_by_head
+
+MODULE = sys.modules["stereo_tr.attention.dense"]
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "MKL"])
+def convolved(request, monkeypatch):
+    """Which library is taken; counts the calls of the one, on any processor."""
+    calls = []
+    original = MODULE._convolved
+    monkeypatch.setattr(MODULE, "_onednn_has_avx512", lambda: request.param)
+    monkeypatch.setattr(MODULE, "WORTH", 0)
+    monkeypatch.setattr(MODULE, "WORTH_BY_HEAD", 0)
+    monkeypatch.setattr(MODULE, "_convolved", lambda *a, **k: calls.append(1) or original(*a, **k))
+    yield request.param, calls
+    assert bool(calls) == request.param
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_dense_layer_and_its_gradients(convolved, bias):
+    torch.manual_seed(0)
+    layer = Dense(19, 23, bias=bias)
+    x = torch.randn(3, 7, 5, 38)[..., ::2].requires_grad_()  # not contiguous
+    target = torch.randn(3, 7, 5, 23)
+    (layer(x) * target).sum().backward()
+    twin = torch.nn.Linear(19, 23, bias=bias).double()
+    twin.load_state_dict(layer.state_dict())
+    same = x.detach().double().requires_grad_()
+    expected = twin(same)
+    (expected * target).sum().backward()
+    assert torch.allclose(layer(x).double(), expected, atol=1e-5)
+    assert torch.allclose(x.grad.double(), same.grad, atol=1e-5)
+    for mine, other in zip(layer.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(mine.grad.double(), other.grad, atol=1e-4)
+
+
+def test_every_head_by_its_own_weight(convolved):
+    torch.manual_seed(1)
+    x = torch.randn(4, 11, 3 * 17).unflatten(-1, (3, 17)).transpose(1, 2)  # as heads are split
+    weight = torch.randn(3, 13, 17)
+    found = dense_by_head(x[:, :, 2:9], weight)  # some tokens of each sequence
+    if not convolved[0]:
+        assert found is None
+        return
+    expected = torch.einsum("betd,erd->betr", x[:, :, 2:9].double(), weight.double())
+    assert found.shape == (4, 3, 7, 13)
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_other_numbers_stay_with_torch(monkeypatch, kind):
+    monkeypatch.setattr(MODULE, "WORTH", 0)
+    monkeypatch.setattr(MODULE, "_convolved", None)  # would be called in vain
+    monkeypatch.setattr(MODULE, "_onednn_has_avx512", lambda: True)
+    x, weight = torch.randn(6, 5, dtype=kind), torch.randn(4, 5, dtype=kind)
+    assert torch.equal(dense(x, weight), torch.nn.functional.linear(x, weight))
