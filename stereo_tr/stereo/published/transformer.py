@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stereo_tr.attention import Attention, Columns, Layout, RelativeSine, Rows
+from stereo_tr.attention.dense import dense
 
 from .features import TOKEN_CHANNELS
 
@@ -112,10 +113,17 @@ class ContextMerge(nn.Sequential):
     def forward(
         self, main: Float[Tensor, "V h w C"], context: Float[Tensor, "V h n C"]
     ) -> Float[Tensor, "V h w C"]:
-        """Resize the context to the width of the main path and mix; there is no residual."""
-        main, context = _stack_views(main), _stack_views(context)
-        context = F.interpolate(context, main.shape[-2:], mode="bilinear", align_corners=False)
-        merged = super().forward(torch.cat([context, main], dim=1)).permute(0, 2, 3, 1)
+        """Resize the context to the width of the main path and mix; there is no residual.
+
+        A 1x1 kernel and resizing commute, so the context is mapped while it is small, and nothing
+        of both paths has to be put together.
+        """
+        mix, spread = self
+        of_context, of_main = mix.weight[..., 0, 0].split(TOKEN_CHANNELS, dim=1)
+        context = _stack_views(dense(context, of_context))
+        mixed = _stack_views(dense(main, of_main, mix.bias))
+        context = F.interpolate(context, mixed.shape[-2:], mode="bilinear", align_corners=False)
+        merged = spread(mixed + context).permute(0, 2, 3, 1)
         return merged.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 1)
 
 
