@@ -5,6 +5,7 @@
     stereo-tr evaluate --data generated --count 50
     stereo-tr evaluate --data kitti2015 --root ~/data/kitti2015 --protocol kitti2015
     stereo-tr evaluate --data pairs --root A --html report.html --markdown report.md
+    stereo-tr evaluate --data pairs --root A --stages
     torchrun --nproc-per-node 2 -m stereo_tr.scripts.evaluate --data pairs --root A
 
 Prints one row an image and the means; what each number means is `scores.PROTOCOL`, printed below
@@ -24,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -51,6 +53,7 @@ from stereo_tr.scripts.gallery import Gallery
 from stereo_tr.scripts.report_page import report_page
 from stereo_tr.scripts.score_tables import as_markdown, as_table
 from stereo_tr.scripts.scores import PROTOCOL, Row, Scores, score, summarize
+from stereo_tr.scripts.stages import STAGES, StageRecorder
 from stereo_tr.stereo.scales import Scales
 
 
@@ -82,6 +85,8 @@ class Evaluate:
     """look at each pair enlarged as well, in almost three times the time"""
     peer_only: bool = False
     """score the peer and no model"""
+    stages: bool = False
+    """score every stage of cstr_small as well, a method each: where do errors come from?"""
     protocol: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """also the numbers of this benchmark or paper, as it makes them: kitti2012, kitti2015,
     middlebury_v3, eth3d, sceneflow, sceneflow_192, sttr, cstr, nerf_supervised"""
@@ -214,8 +219,8 @@ def _check(settings: Evaluate) -> None:
         raise ValueError(f"--data {settings.data} needs one --root, not {len(settings.root)}")
     if settings.peer_only and settings.peer is None:
         raise ValueError("--peer-only needs --peer sgbm")
-    if settings.peer_only and (settings.model or settings.weights):
-        raise ValueError("--peer-only scores no model; leave out --model and --weights")
+    if settings.peer_only and (settings.model or settings.weights or settings.stages):
+        raise ValueError("--peer-only scores no model; leave out --model, --weights and --stages")
     if settings.one_scale and settings.thorough:
         raise ValueError("--one-scale asks once and --thorough three times; take one of them")
     protocols.check(settings.protocol, settings.data)
@@ -244,7 +249,10 @@ def _methods(settings: Evaluate, device: torch.device) -> dict[str, Method]:
         if settings.one_scale:
             matcher.scales = Scales()
         named = Path(settings.weights).name if settings.weights else DEFAULT_MODEL
-        methods[settings.model or named] = _run_model(matcher)
+        name = settings.model or named
+        methods[name] = _run_model(matcher)
+        if settings.stages:
+            methods |= _run_stages(name, matcher)
     if settings.peer == "sgbm":
         methods |= {mode: _run_peer(mode) for mode in peers.MODES}
     return methods
@@ -256,6 +264,20 @@ def _run_model(matcher: StereoMatcher) -> Method:
         return _Answer(result.disparity, result.occlusion > 0.5)
 
     return method
+
+
+def _run_stages(name: str, matcher: StereoMatcher) -> dict[str, Method]:
+    """The model's own row, and one for each stage on the way; they take no time of their own."""
+    recorder, whole = StageRecorder(matcher.model), _run_model(matcher)
+
+    def run(left: np.ndarray, right: np.ndarray, truth: StereoSample) -> _Answer:
+        recorder.clear()
+        return whole(left, right, truth)
+
+    def take(stage: str, left: np.ndarray, right: np.ndarray, truth: StereoSample) -> _Answer:
+        return _Answer(*(map_.cpu().numpy() for map_ in recorder.stages(left.shape[:2])[stage]))
+
+    return {name: run} | {f"{name}: {stage}": partial(take, stage) for stage in STAGES}
 
 
 def _run_peer(mode: str) -> Method:
