@@ -38,11 +38,11 @@ PROTOCOL = (
     "resident, of a process that has run nothing else, Python and torch included. "
     "Multiply-accumulates: of matrix products, convolutions and attention; nothing else is "
     "counted. Share of peak: of the rate at which the same threads multiply large float32 "
-    "matrices. All of it at the scales that the model asks for: cstr_small sees a pair twice, and "
-    "a small pair enlarged. Textbook: every tensor of the model's equations made whole, the same "
-    "weights. NAME:onnx and NAME:torchscript: the exported file, run by onnxruntime and by torch. "
-    "A training step: forward, backward, optimizer, one pair; its arithmetic is taken as three "
-    "times the forward pass's."
+    "matrices in the faster of torch's libraries. All of it at the scales that the model asks "
+    "for: cstr_small sees a pair twice, and a small pair enlarged. Textbook: every tensor of the "
+    "model's equations made whole, the same weights. NAME:onnx and NAME:torchscript: the exported"
+    " file, run by onnxruntime and by torch. A training step: forward, backward, optimizer, one "
+    "pair; its arithmetic is taken as three times the forward pass's."
 )
 
 
