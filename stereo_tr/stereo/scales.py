@@ -4,8 +4,9 @@ Seen small, a picture shows what a flat wall belongs to: a token covers more of 
 lead to its edge. Seen large, it shows detail. So a model that tells its own confidence is asked
 twice: at `coarse` of the scale for a sixth of the cost, and at full scale, where matches that the
 coarse look excludes cost more. The coarse answer stands where it is clearly surer. With time to
-spare it is asked a third time, of the pair enlarged. Pixels that the right camera doesn't see then
-take the background's disparity, and depth edges move to where the photograph has them.
+spare it is asked a third time, of the pair enlarged. What is unsure on blank walls then goes on as
+the wall does, pixels that the right camera doesn't see take the background's disparity, and depth
+edges move to where the photograph has them.
 
 Letters  B batch, H W image in pixels, h w the same at another scale
 Tests    tests/stereo/test_scales.py; what it gains on real pairs: docs/accuracy.md
@@ -18,10 +19,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..geometry import fill_from_background
 from .edges import sharpen_edges
 from .expectation import Expectation
 from .output import maps_only
+from .planes import complete
 
 LEAST_ENLARGEMENT = 1.2
 """a pair that is nearly large enough is matched as it is"""
@@ -94,8 +95,8 @@ def match_at_scales(
         chosen = _surer(finer, chosen, FINER_PENALTY)
     chosen = _surer(chosen, coarse, COARSE_PENALTY)
     visible = chosen.occlusion <= HIDDEN
-    filled = fill_from_background(chosen.disparity, visible)
-    return chosen._replace(disparity=sharpen_edges(filled, chosen.confidence, left))
+    known = complete(chosen.disparity, chosen.confidence, visible, left)
+    return chosen._replace(disparity=sharpen_edges(known, chosen.confidence, left))
 
 
 def _surer(fine: Maps, coarse: Maps, penalty: float) -> Maps:

@@ -1,0 +1,133 @@
+"""Blank walls as planes: where a photograph shows nothing, what was found for sure goes on.
+
+On a wall without texture a match is a guess, right near the wall's borders and marks and anywhere
+between. Most of what is blank is flat: if one plane holds for most of what is known of a blank
+region, by how sure that is, the unsure rest of the region takes the plane's disparity, seen by the
+right camera or not. A region that isn't flat has no such plane and stays as it is.
+
+Letters  B views, H W image in pixels, N pixels of a region
+Source   planes fitted to segments of like colour: Tao, Sawhney and Kumar 2001,
+         https://doi.org/10.1109/ICCV.2001.937562; Fischler and Bolles 1981 (RANSAC)
+Tests    tests/stereo/test_planes.py; what it gains on real pairs: docs/accuracy.md
+"""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..geometry import fill_from_background
+
+BLUR = 1.5
+"""pixels: deviation of the filter that takes the camera's noise away"""
+BLANK = 0.8 / 255
+"""brightness a pixel: where it changes by less, there is nothing to be seen"""
+LEAST_AREA = 0.01
+"""of the image: smaller regions are left alone"""
+AGREES = 1.0
+"""pixels of disparity from a plane that still fit it"""
+MAJORITY = 0.6
+"""of what is known of a region, weighed by squared confidence: as much must fit its plane"""
+SURE = 0.85
+"""confidence from which a pixel keeps what was found"""
+TRIALS = 100
+"""planes through three pixels that are tried, with pixels drawn from a seed"""
+JUDGES = 5000
+"""pixels of a region, about, that judge a plane"""
+ROUNDS = 10
+"""of least squares over the pixels that fit"""
+
+Array = NDArray[np.float64]
+
+
+def complete(
+    disparity: Float[Tensor, "B H W"],
+    confidence: Float[Tensor, "B H W"],
+    visible: Bool[Tensor, "B H W"],
+    left: Float[Tensor, "B 3 H W"],
+) -> Float[Tensor, "B H W"]:
+    """Give unsure pixels of flat blank regions the region's plane, and hidden ones the background.
+
+    `disparity` in pixels, `confidence` and `left` (RGB) in [0, 1]; `visible` is where the right
+    camera sees the point. What is hidden takes the disparity of the background beside it (see
+    `fill_from_background`), or its region's plane where that lies farther.
+    """
+    planes = torch.full_like(disparity, torch.inf)
+    for index, view in enumerate(left.mean(1).cpu().numpy()):
+        found, sure, seen = (map_[index].cpu().numpy() for map_ in (disparity, confidence, visible))
+        for place, region in blank_regions(view):
+            plane = fit_plane(found[place], sure[place] ** 2 * (region & seen[place]))
+            if plane is None:
+                continue
+            expected = _values(plane, region.shape)
+            off = (np.abs(expected - found[place]) > AGREES) | ~seen[place]
+            off &= region & (sure[place] < SURE) & (expected > 0)
+            changed = torch.from_numpy(off).to(planes.device)
+            planes[index][place][changed] = torch.from_numpy(expected[off]).to(planes)
+    flat = torch.where(visible & planes.isfinite(), planes, disparity)
+    return torch.minimum(fill_from_background(flat, visible), planes.where(~visible, torch.inf))
+
+
+def blank_regions(
+    view: Float[np.ndarray, "H W"],
+) -> Iterator[tuple[tuple[slice, slice], Bool[np.ndarray, "rows columns"]]]:
+    """Find the blank regions of a view, brightness in [0, 1]: the box of each, and its pixels."""
+    smooth = cv2.GaussianBlur(view, (0, 0), BLUR)
+    across, down = (cv2.Sobel(smooth, cv2.CV_32F, *axis, ksize=1) / 2 for axis in ((1, 0), (0, 1)))
+    blank = (np.hypot(across, down) < BLANK).astype(np.uint8)
+    # Thin bridges between two regions break, and what that takes off their borders comes back.
+    square = np.ones((3, 3), np.uint8)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(
+        cv2.erode(blank, square), connectivity=4
+    )
+    for label in range(1, count):
+        x, y, width, height, area = boxes[label]
+        if area < LEAST_AREA * view.size:
+            continue
+        place = (slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1))
+        yield place, cv2.dilate((labels[place] == label).astype(np.uint8), square) > 0
+
+
+def fit_plane(
+    disparity: Float[np.ndarray, "H W"], weight: Float[np.ndarray, "H W"]
+) -> Float[np.ndarray, "3"] | None:
+    """Fit (a, b, c) with disparity = a + b x + c y, pixels from the first one, to the majority.
+
+    The plane that most of the weight agrees with, of TRIALS through three pixels each, drawn by
+    weight; then least squares over what fits. None where MAJORITY doesn't agree with it.
+    """
+    y, x = np.nonzero(weight)
+    if len(x) < 3:
+        return None
+    step = -(-len(x) // JUDGES)
+    y, x = y[::step], x[::step]
+    values, weights = disparity[y, x].astype(np.float64), weight[y, x].astype(np.float64)
+    weights /= weights.sum()
+    points = np.stack((np.ones(len(x)), x, y), axis=1)
+    drawn = np.random.default_rng(0).choice(len(x), (TRIALS, 3), p=weights)
+    drawn = drawn[np.abs(np.linalg.det(points[drawn])) > 1]  # three on a line make no plane
+    if not len(drawn):
+        return None
+    trials = np.linalg.solve(points[drawn], values[drawn][..., None])[..., 0]
+    fits = np.abs(trials @ points.T - values) < AGREES
+    plane = trials[(fits @ weights).argmax()]
+    for _ in range(ROUNDS):
+        share = np.sqrt(weights * _fitting(plane, points, values))
+        plane = np.linalg.lstsq(points * share[:, None], values * share)[0]
+    agreed = weights[_fitting(plane, points, values)].sum()
+    return plane if agreed >= MAJORITY else None
+
+
+def _fitting(plane: Array, points: Array, values: Array) -> NDArray[np.bool_]:
+    return np.abs(points @ plane - values) < AGREES
+
+
+def _values(plane: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The plane's disparity at every pixel of a box."""
+    rows, columns = (np.arange(count, dtype=np.float32) for count in shape)
+    a, b, c = plane.astype(np.float32)
+    return a + b * columns + (c * rows)[:, None]
