@@ -207,10 +207,12 @@ class _Paint:
 
         # strength of the texture: none, weak, or as it is; weak more often on walls
         strength = rng.uniform(0.6, 1.7, count)
-        bare = rng.random() < 0.35
+        bare = rng.random() < 0.45
         weak = rng.random(count) < np.where(large & bare, 0.7, 0.2)
         # to the fourth power: half of the weak ones are blank walls, whose camera noise is stronger
         strength[weak] *= rng.random(weak.sum()) ** 4 * 0.5
+        if rng.random() < 0.4:  # dull materials, or dull light
+            strength *= rng.uniform(0.25, 0.9)
         self.shading[weak] *= rng.random(weak.sum())
         tinted = rng.random((count, 1)) < 0.6
         # often most things have similar colours, so that edges of depth are faint in the picture

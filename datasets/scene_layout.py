@@ -1,4 +1,4 @@
-"""Where things stand in a generated scene: rooms, streets, shapes that float before a background.
+"""Where things stand in a generated scene: rooms, streets, tables, shapes that float before a wall.
 
 Works in disparity space (see surfaces.py), with the sizes and slants that a camera would see: a
 plane turned by an angle t against the image has ∂d/∂x = d tan(t) / f for focal length f in pixels,
@@ -10,9 +10,11 @@ Numbers  sizes and amounts follow what helped in published measurements (many fl
 Tests    tests/datasets/test_generated.py
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from .shapes import BORDER, SHAPES, THIN, blank_canvas, fill, finished
+from .shapes import BORDER, SHAPES, THIN, Mask, blank_canvas, fill, finished, ring, stick
 from .surfaces import MOST, STEEPEST, Surface
 
 CLASSES = ("background", "floor", "wall", "box", *SHAPES)
@@ -50,8 +52,8 @@ class Layout:
         """pixels of disparity a row, below the horizon; 0: there is no floor"""
         self.surfaces: list[Surface] = []
         self.objects = 0
-        kinds = (self._floating, self._room, self._street, self._few)
-        kind = kinds[rng.choice(4, p=(0.42, 0.34, 0.16, 0.08))]
+        kinds = (self._floating, self._room, self._street, self._still_life, self._few)
+        kind = kinds[rng.choice(5, p=(0.24, 0.24, 0.16, 0.3, 0.06))]
         (self._handful if few else kind)()
 
     # ------------------------------------------------------------------------ kinds of scenes
@@ -78,7 +80,7 @@ class Layout:
     def _room(self) -> None:
         self.horizon = self.height * self.rng.uniform(-0.3, 0.6)
         self.far = self.largest * self.rng.uniform(0.15, 0.6)
-        self._background(curved=False)
+        self._background(curved=False, leaning=0.2)
         self._floor(self.rng.uniform(0.6, 1.0))
         for side in (-1, 1):
             if self.rng.random() < 0.45:
@@ -95,6 +97,64 @@ class Layout:
                 self._side_wall(side, reach=self.rng.uniform(0.25, 0.6))
         self._things(int(self.rng.integers(10, 37)), standing=0.85)
 
+    def _still_life(self) -> None:
+        """Things put close together on a table before a wall, some hollow, some sticks."""
+        rng, scale = self.rng, max(1.0, self.height / NOMINAL_HEIGHT)
+        self.horizon = self.height * rng.uniform(-0.6, 0.3)
+        self.far = self.largest * rng.uniform(0.3, 0.75)
+        self._background(curved=rng.random() < 0.1, leaning=0.15)
+        self._floor(rng.uniform(0.85, 1.0))
+        for _ in range(int(rng.integers(0, 4))):  # on the wall, or close to it
+            name = ("rectangle", "polygon", "blob")[rng.integers(3)]
+            half = (rng.uniform(25, 80) * scale, rng.uniform(25, 80) * scale)
+            where = (rng.uniform(0, self.width + self.far), rng.uniform(0, 0.7) * self.height)
+            self._thing(name, where, half, self.far * rng.uniform(1.0, 1.15), upright=True)
+        kinds = rng.choice(3, int(rng.integers(6, 22)), p=(0.6, 0.25, 0.15))
+        for kind in kinds:
+            size = 25 * 5.5 ** rng.random() * scale
+            d = self.far + (self.largest - self.far) * rng.random() ** 1.2
+            x = rng.uniform(0, self.width + d)
+            bottom = self.horizon + d / self.floor_slope
+            if rng.random() < 0.25:  # on something else, or hung up
+                bottom -= rng.uniform(0.1, 0.6) * self.height
+            (self._solid, self._hollow, self._sticks)[kind](x, bottom, d, size)
+
+    def _solid(self, x: float, bottom: float, d: float, size: float) -> None:
+        if self.rng.random() < 0.3:
+            self._box(x, bottom, d, size)
+            return
+        name = ("polygon", "rectangle", "ellipse", "blob", "blob", "foliage")[self.rng.integers(6)]
+        half = self._half(size, 0.4)
+        self._thing(name, (x, bottom - half[1]), half, d, upright=True)
+
+    def _hollow(self, x: float, bottom: float, d: float, size: float) -> None:
+        """What is behind shows through."""
+        half = self._half(size, 0.3)
+        where = (x, bottom - half[1])
+        if self.rng.random() < 0.5:
+            self._thing("ellipse", where, half, d, upright=True, draw=ring)
+        else:
+            names = ("frame", "holes", "furniture", "grid")
+            name = names[self.rng.choice(4, p=(0.4, 0.3, 0.2, 0.1))]
+            self._thing(name, where, half, d, upright=True)
+
+    def _sticks(self, x: float, bottom: float, d: float, size: float) -> None:
+        """One to six, in one place: pencils in a cup, legs, stems."""
+        rng = self.rng
+        for _ in range(int(rng.integers(1, 7))):
+            half = (size * rng.uniform(0.01, 0.25), size * rng.uniform(0.25, 0.6))
+            where = (x + rng.normal(0, 0.25) * size, bottom - half[1])
+            near = d * rng.uniform(0.95, 1.05)
+            self._thing("bar", where, half, near, upright=True, draw=stick)
+
+    def _half(self, size: float, spread: float) -> tuple[float, float]:
+        """Half extents of a thing about `size` wide and high; deviation of log(width / height)."""
+        aspect = np.exp(self.rng.normal(0, spread))
+        return (
+            np.clip(size * aspect**0.5 / 2, 3, 0.9 * self.width),
+            np.clip(size / aspect**0.5 / 2, 3, 0.9 * self.height),
+        )
+
     # -------------------------------------------------------------------------- large surfaces
 
     def _add(self, surface: Surface) -> None:
@@ -105,11 +165,14 @@ class Layout:
         self.objects += 1
         return self.objects
 
-    def _background(self, curved: bool) -> None:
-        """Everywhere, disparity between about half and one and a half times `far`."""
+    def _background(self, curved: bool, leaning: float = 0.35) -> None:
+        """Everywhere, disparity between about half and one and a half times `far`.
+
+        leaning: the most that it gains or loses towards the borders, as a share of `far`.
+        """
         rng, half = self.rng, ((self.width + self.largest) / 2, self.height / 2)
         # shares of `far` that the surface may gain or lose; together below one, so d stays positive
-        lean, bend, wave = rng.uniform(0, 0.35), 0.0, 0.0
+        lean, bend, wave = rng.uniform(0, leaning), 0.0, 0.0
         if rng.random() < 0.3:
             lean = 0.0
         if curved:
@@ -164,8 +227,9 @@ class Layout:
         count = round(count * max(1.0, self.width / (2 * self.height)))
         names = list(SHAPES)
         weights = np.array([1.0 if name in THIN else 2.0 for name in names])
-        if rng.random() < 0.2:  # scenes of mostly thin things
+        if rng.random() < 0.15:  # scenes of mostly thin things
             weights = np.array([5.0 if name in THIN else 1.0 for name in names])
+        weights[names.index("grid")] *= 0.3  # one covers as much as several others
         weights = np.cumsum(weights / weights.sum())
         largest_size = 130 * max(1.0, self.height / NOMINAL_HEIGHT)
         while count > 0:
@@ -185,23 +249,30 @@ class Layout:
                 continue
             name = names[int(np.searchsorted(weights, rng.random()))]
             group = 1
-            if name in ("bar", "foliage", "grid") and rng.random() < 0.3:
+            if name in ("bar", "foliage") and rng.random() < 0.3:
                 group = int(rng.integers(2, 8))
             for member in range(group):
-                aspect = np.exp(rng.normal(0, 1.0 if name == "bar" else 0.45))
-                half = (
-                    np.clip(size * aspect**0.5 / 2, 3, 0.9 * self.width),
-                    np.clip(size / aspect**0.5 / 2, 3, 0.9 * self.height),
-                )
+                half = self._half(size, 1.0 if name == "bar" else 0.45)
                 apart = rng.normal(0, 0.5, 2) * size * (member > 0)
                 near = d * (rng.uniform(0.85, 1.15) if member else 1.0)
                 where = (x + apart[0], bottom - half[1] if stands else y + apart[1])
                 self._thing(name, where, half, near, upright=stands)
 
-    def _thing(self, name: str, where, half, d: float, upright: bool) -> None:
-        """One object of a single surface: flat or curved, facing us or turned away."""
+    def _thing(
+        self,
+        name: str,
+        where: tuple[float, float],
+        half: tuple[float, float],
+        d: float,
+        upright: bool,
+        draw: Callable[..., Mask] | None = None,
+    ) -> None:
+        """One object of a single surface: flat or curved, facing us or turned away.
+
+        draw: what makes its mask, if not that of its name.
+        """
         rng = self.rng
-        mask = SHAPES[name](rng, half)
+        mask = (draw or SHAPES[name])(rng, half)
         kind = rng.random()
         lean = rng.normal(0, 2.5 if kind < 0.15 else 0.7, 2) * (kind < 0.75)
         if upright:

@@ -22,6 +22,8 @@ BORDER = 2
 FINE = 3
 """a shape is drawn this many times larger, then averaged: its outline is exact to 1/6 px. Odd, so
 that no average is one half, which rounding would decide"""
+THINNEST = 4.0
+"""pixels; half of that is left where an opening is off the middle"""
 SUBPIXEL = 4
 """bits of fraction in the corner positions given to OpenCV"""
 
@@ -67,6 +69,12 @@ def _stroke(canvas: Mask, start: np.ndarray, end: np.ndarray, width: float) -> N
     fill(canvas, np.array([start + across, end + across, end - across, start - across]))
 
 
+def _circle() -> np.ndarray:
+    """A circle of radius 1, as corners of a polygon."""
+    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
 def polygon(rng: np.random.Generator, half: Half) -> Mask:
     """Three to eight corners around the centre, or a star."""
     canvas, centre = _blank(half)
@@ -103,12 +111,29 @@ def _draw_rectangle(canvas: Mask, centre: np.ndarray, rng: np.random.Generator, 
 
 def ellipse(rng: np.random.Generator, half: Half) -> Mask:
     """Filled, sometimes a ring."""
-    canvas, centre = _blank(half)
-    angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    circle = np.stack([np.cos(angle), np.sin(angle)], 1)
-    fill(canvas, centre + circle * half)
     if rng.random() < 0.15:
-        fill(canvas, centre + circle * half * rng.uniform(0.5, 0.85), 0)
+        return ring(rng, half)
+    canvas, centre = _blank(half)
+    fill(canvas, centre + _circle() * half)
+    return finished(canvas)
+
+
+def ring(rng: np.random.Generator, half: Half) -> Mask:
+    """An ellipse with an elliptic opening, not quite in its middle; filled if it is very small."""
+    canvas, centre = _blank(half)
+    circle = _circle() * half
+    fill(canvas, centre + circle)
+    inner = min(rng.uniform(0.5, 0.92), 1 - THINNEST / min(half))
+    if inner > 0:
+        fill(canvas, centre + circle * inner + rng.uniform(-0.4, 0.4, 2) * (1 - inner) * half, 0)
+    return finished(canvas)
+
+
+def stick(rng: np.random.Generator, half: Half) -> Mask:
+    """A thin straight bar from corner to corner, 1.5 to 9 px wide."""
+    canvas, centre = _blank(half)
+    tip = np.array(half) * (1 if rng.random() < 0.5 else -1, 1)
+    _stroke(canvas, centre - tip, centre + tip, 1.5 * 6 ** rng.random())
     return finished(canvas)
 
 
@@ -168,7 +193,7 @@ def grid(rng: np.random.Generator, half: Half) -> Mask:
     canvas, centre = _blank(half)
     angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)])
     for turn in (0.0, np.pi / 2)[: 1 + int(rng.random() < 0.6)]:
-        width, pitch = 1.5 * 2.5 ** rng.random(), rng.uniform(6, 26)
+        width, pitch = 1.5 * 3.5 ** rng.random(), rng.uniform(8, 36)
         direction = np.array([np.cos(angle + turn), np.sin(angle + turn)])
         side = np.array([-direction[1], direction[0]])
         reach = float(np.hypot(*half))

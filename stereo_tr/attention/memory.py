@@ -17,7 +17,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-DEFAULT = 64 * 2**20
+DEFAULT = 48 * 2**20
 """bytes: small beside a process that has loaded torch (300 MB), large beside a row (1 MB)"""
 CACHE = 8 * 2**20
 """bytes that a processor's last cache is sure to hold: products that are made and used up at once

@@ -30,11 +30,13 @@ from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
 from .output import StereoOutput, scores_kept
 from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
-from .scales import Scales
+from .scales import Scales, look
 
 DESCRIPTOR = 16
 """channels that the refinement compares: as few as that, because it does so at half the size"""
 
+FEATURE_BYTES = 48
+"""that features take for each number of an image while they are made"""
 MATCHING_TABLES = 4
 """numbers a view for each pair of tokens in a row while they are matched: scores, what guides them,
 plan and its exponential"""
@@ -61,9 +63,9 @@ class ContextStereoTransformer(nn.Module):
 
     pixel_bytes = 500
     """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 1920x1080)"""
-    scales = Scales(least_pixels=360_000, coarse=0.4, guided=True)
-    """for the matcher; a 640x480 pair is matched at its own size, and once more coarsely. Chosen on
-    the pairs of docs/accuracy.md, which shows what it gains"""
+    scales = Scales(least_pixels=580_000, coarse=0.4, guided=True)
+    """for the matcher; a 640x480 pair is matched enlarged to 880x660, and before that coarsely.
+    Chosen on the pairs of docs/accuracy.md, which shows what it gains"""
 
     def __init__(
         self,
@@ -130,13 +132,7 @@ class ContextStereoTransformer(nn.Module):
         `expected` is what a look at another scale found, see expectation.py.
         """
         height, width = left.shape[-2:]
-        views = _pad(_standardise(torch.cat((left, right))))
-        # A tenth faster on a CPU (measured), and tokens need no copy.
-        views = views.contiguous(memory_format=torch.channels_last)
-        pyramid = self.features(views)
-
-        main = pyramid.quarter.permute(0, 2, 3, 1)
-        context = pyramid.sixteenth.permute(0, 2, 3, 1)
+        left_half, right_half, main, context = self._features(left, right)
         for layer in self.layers:
             main, context = layer(main, context)
         main = self.norm(main)
@@ -154,9 +150,16 @@ class ContextStereoTransformer(nn.Module):
                 plans.append(plan)
         log_assignment = joined(plans, 1)
         match = RawMatch(*(joined(maps, 1) for maps in zip(*found, strict=True)))
-        left_tokens = main.chunk(2)[0]
-        adjusted = self.adjustment(left_tokens, match)
-        refined = self.refinement(*pyramid.half.chunk(2), adjusted)
+        # What finishes is about parts of a pixel, whose gradients bfloat16 rounds away: in training
+        # it computes in float32, for a tenth of a step's time (docs/accuracy.md).
+        kind = main.device.type
+        reduced = torch.is_autocast_enabled(kind)
+        if reduced and self.training:
+            main, left_half, right_half = main.float(), left_half.float(), right_half.float()
+        with torch.autocast(kind, enabled=reduced and not self.training):
+            adjusted = self.adjustment(main.chunk(2)[0], match)
+            del main, context  # room for what follows
+            refined = self.refinement(left_half, right_half, adjusted)
 
         details = Details(log_assignment, match, adjusted, refined, (height, width))
         return StereoOutput(
@@ -165,6 +168,29 @@ class ContextStereoTransformer(nn.Module):
             confidence=refined.confidence_logits[..., :height, :width].sigmoid(),
             details=details,
         )
+
+    def _features(
+        self, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"]
+    ) -> tuple[
+        Float[Tensor, "B C2 H2 W2"],
+        Float[Tensor, "B C2 H2 W2"],
+        Float[Tensor, "views h w C4"],
+        Float[Tensor, "views h16 w16 C16"],
+    ]:
+        """Maps at 1/2 of the left and the right view, tokens of both paths, lefts first.
+
+        One view after the other where memory asks; nothing of them is kept but that.
+        """
+        each = FEATURE_BYTES * left.numel()
+        found = []
+        for part in pieces(2, each):
+            views = _pad(_standardise(torch.cat((left, right)[part])))
+            # A tenth faster on a CPU (measured), and tokens need no copy.
+            found.append(self.features(views.contiguous(memory_format=torch.channels_last)))
+        each_half = 2 // len(found)
+        left_half, right_half = (half for maps in found for half in maps.half.chunk(each_half))
+        tokens = (joined([pyramid[scale] for pyramid in found], 0) for scale in (1, 2))
+        return left_half, right_half, *(map_.permute(0, 2, 3, 1) for map_ in tokens)
 
     def match(
         self, tokens: Float[Tensor, "views h w C"], expected: TokenExpectation | None = None
@@ -190,9 +216,19 @@ class ContextStereoTransformer(nn.Module):
     def training_losses(self, sample: StereoSample) -> dict[str, Tensor]:
         """Match a batch and return its weighted losses: what the training loop calls.
 
-        Nothing guides it: pairs guided as at inference trained no better (docs/accuracy.md).
+        Half of the pairs are guided by a coarse look, as at inference; the others stand for the
+        coarse look itself, which nothing guides.
         """
-        return self.losses(self(sample.left, sample.right), sample)
+        with torch.no_grad():
+            coarse = look(self, sample.left, sample.right, self.scales.coarse)
+        guided = _coin(sample.left)[:, None, None]
+        expected = Expectation(coarse.disparity, coarse.confidence * guided)
+        return self.losses(self(sample.left, sample.right, expected), sample)
+
+
+def _coin(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+    """0 or 1 for each image, by its pixels: the same on every process and after every resume."""
+    return (images.contiguous().flatten(1).view(torch.int32).sum(1) % 2).to(images.dtype)
 
 
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

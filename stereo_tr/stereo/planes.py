@@ -107,23 +107,28 @@ def fit_plane(
     y, x = y[::step], x[::step]
     values, weights = disparity[y, x].astype(np.float64), weight[y, x].astype(np.float64)
     weights /= weights.sum()
-    points = np.stack((np.ones(len(x)), x, y), axis=1)
+    points = np.stack((np.ones(len(x)), x, y)).astype(np.float64)
     drawn = np.random.default_rng(0).choice(len(x), (TRIALS, 3), p=weights)
-    drawn = drawn[np.abs(np.linalg.det(points[drawn])) > 1]  # three on a line make no plane
-    if not len(drawn):
+    corners = points[:, drawn].transpose(1, 2, 0)
+    planes = np.abs(np.linalg.det(corners)) > 1  # three points on a line make none
+    if not planes.any():
         return None
-    trials = np.linalg.solve(points[drawn], values[drawn][..., None])[..., 0]
-    fits = np.abs(trials @ points.T - values) < AGREES
-    plane = trials[(fits @ weights).argmax()]
+    trials = np.linalg.solve(corners[planes], values[drawn[planes]][..., None])[..., 0]
+    agreed = [weights[_fits(plane, points, values)].sum() for plane in trials]
+    plane = trials[int(np.argmax(agreed))]
     for _ in range(ROUNDS):
-        share = np.sqrt(weights * _fitting(plane, points, values))
-        plane = np.linalg.lstsq(points * share[:, None], values * share)[0]
-    agreed = weights[_fitting(plane, points, values)].sum()
+        fits = _fits(plane, points, values)
+        some, wanted, share = points[:, fits], values[fits], weights[fits]
+        # sums, no products of matrices: NumPy's threads would wait for torch's
+        moments = [[(share * one * other).sum() for other in some] for one in some]
+        plane = np.linalg.solve(moments, [(share * one * wanted).sum() for one in some])
+    agreed = weights[_fits(plane, points, values)].sum()
     return plane if agreed >= MAJORITY else None
 
 
-def _fitting(plane: Array, points: Array, values: Array) -> NDArray[np.bool_]:
-    return np.abs(points @ plane - values) < AGREES
+def _fits(plane: Array, points: Array, values: Array) -> NDArray[np.bool_]:
+    a, b, c = plane
+    return np.abs(a + b * points[1] + c * points[2] - values) < AGREES
 
 
 def _values(plane: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from .expectation import Expectation
 from .output import maps_only
 from .planes import complete
 
-LEAST_ENLARGEMENT = 1.2
+LEAST_ENLARGEMENT = 1.05
 """a pair that is nearly large enough is matched as it is"""
 COARSE_PENALTY = 0.4
 """the coarse answer stands where its confidence times this exceeds the fine one's: its confidence

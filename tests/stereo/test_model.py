@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from stereo_tr.datasets.sample import StereoSample
-from stereo_tr.stereo.model import ContextStereoTransformer
+from stereo_tr.stereo.model import ContextStereoTransformer, _coin
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +180,32 @@ def test_two_pairs_can_be_learned():
         sum(model.losses(output, sample).values()).backward()
         optimizer.step()
     assert (output.disparity - sample.disparity).abs().mean() < 1
+
+
+def test_a_pair_is_guided_by_its_own_pixels():
+    """Of many pairs about half are, the same whatever batch they come in."""
+    torch.manual_seed(0)
+    images = torch.rand(200, 3, 5, 7)
+    guided = _coin(images)
+    assert set(guided.tolist()) == {0.0, 1.0}
+    assert 70 < guided.sum() < 130  # five standard deviations of a fair coin are 35
+    assert torch.equal(_coin(images[50:]), guided[50:])
+
+
+def test_refinement_trains_in_full_precision():
+    """Whatever the layers before compute in; while matching it computes as they do."""
+    torch.manual_seed(0)
+    model = ContextStereoTransformer(layers=1)
+    kinds = {}
+
+    def note(module, given):
+        kinds[module] = given[0].dtype
+
+    model.refinement.outputs.register_forward_pre_hook(note)
+    model.features.to_quarter.register_forward_pre_hook(note)
+    for training, expected in ((True, torch.float32), (False, torch.bfloat16)):
+        model.train(training)
+        with torch.autocast("cpu", torch.bfloat16):
+            model(*torch.rand(2, 1, 3, 33, 47))
+        assert kinds[model.refinement.outputs] == expected
+        assert kinds[model.features.to_quarter] == torch.bfloat16
