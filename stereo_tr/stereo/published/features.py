@@ -219,7 +219,7 @@ class QuarterTokens(nn.Module):
     """Tokens at 1/4 of the image (CSTR, STTR-light): 64 channels of the backbone, 64 new ones."""
 
     growth = 16
-    pixel_bytes = 750
+    pixel_bytes = 900
     """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 960x540 to
     1920x1080): both images three times, ten maps of 128 channels at 1/4 of two views"""
 
