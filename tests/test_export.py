@@ -34,7 +34,7 @@ def test_a_file_is_the_model_at_any_scale(stereo):
     weights, path = stereo
     views = np.random.default_rng(0).random((2, 70, 90, 3), np.float32)
     matcher = StereoMatcher.from_pretrained(path)
-    assert matcher.scales == Scales(least_pixels=360_000, coarse=0.4, guided=True)
+    assert matcher.scales == Scales(least_pixels=580_000, coarse=0.4, guided=True)
     matcher.scales = Scales(least_pixels=9000, coarse=0.6, guided=True)
     same = StereoMatcher.from_pretrained(weights)
     same.scales = matcher.scales
@@ -160,4 +160,4 @@ def test_wrong_files(stereo, tmp_path, monkeypatch):
 def test_metadata_say_what_the_file_is(stereo):
     metadata = ExportedStereo(stereo[1]).session.get_modelmeta().custom_metadata_map
     assert metadata["model"] == "cstr_small"
-    assert json.loads(metadata["scales"]) == [360_000, 0.4, None, True]
+    assert json.loads(metadata["scales"]) == [580_000, 0.4, None, True]

@@ -57,7 +57,8 @@ def skew(products: Float[Tensor, "*B T R"], keys: int) -> Float[Tensor, "*B T S"
     assert offsets == queries + keys - 1, (queries, offsets, keys)
     if queries == 1:
         return products
-    if not products.is_contiguous() and not torch.is_grad_enabled():  # heads beside each other
+    plain = torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling()
+    if not plain and not products.is_contiguous():  # heads beside each other, in place
         *others, row, column = products.stride()
         start = products.storage_offset() + (queries - 1) * column
         shape = (*products.shape[:-1], keys)
