@@ -10,6 +10,7 @@ Source   CSTR, https://arxiv.org/abs/2210.11719, and STTR, https://arxiv.org/abs
 Tests    tests/stereo/test_model.py
 """
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,8 +36,6 @@ from .scales import Scales, look
 DESCRIPTOR = 16
 """channels that the refinement compares: as few as that, because it does so at half the size"""
 
-FEATURE_BYTES = 48
-"""that features take for each number of an image while they are made"""
 MATCHING_TABLES = 4
 """numbers a view for each pair of tokens in a row while they are matched: scores, what guides them,
 plan and its exponential"""
@@ -179,11 +178,11 @@ class ContextStereoTransformer(nn.Module):
     ]:
         """Maps at 1/2 of the left and the right view, tokens of both paths, lefts first.
 
-        One view after the other where memory asks; nothing of them is kept but that.
+        One view after the other, whatever memory there is: two at once are rounded otherwise, and
+        what there is mustn't change a result. Nothing of them is kept but that.
         """
-        each = FEATURE_BYTES * left.numel()
         found = []
-        for part in pieces(2, each):
+        for part in pieces(2, sys.maxsize):
             views = _pad(_standardise(torch.cat((left, right)[part])))
             # A tenth faster on a CPU (measured), and tokens need no copy.
             found.append(self.features(views.contiguous(memory_format=torch.channels_last)))
