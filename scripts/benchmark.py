@@ -71,7 +71,7 @@ class Benchmark:
     training: bool = False
     """measure a training step in place of inference"""
     max_memory: Annotated[str | None, NO_DEFAULT] = None
-    """what a stereo model's process may take, like 2GB; the result is the same"""
+    """what a stereo model's process may take, like 2GB; the result is the same up to rounding"""
     memory: bool = False
     """one run a size: predicted and measured memory by image size, no times"""
     profile: bool = False

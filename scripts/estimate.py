@@ -63,7 +63,7 @@ class Estimate:
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """of products and convolutions; fp16 on CUDA only"""
     max_memory: Annotated[str | None, NO_DEFAULT] = None
-    """what may be taken, like 2GB; the result is the same"""
+    """what may be taken, like 2GB; the result is the same up to rounding"""
     thorough: bool = False
     """look at each pair enlarged as well: fewer errors, almost three times the time"""
     depth: bool = False

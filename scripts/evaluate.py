@@ -76,7 +76,7 @@ class Evaluate:
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """of products and convolutions; fp16 on CUDA only"""
     max_memory: str | None = None
-    """what may be taken, like 2GB; the result is the same"""
+    """what may be taken, like 2GB; the result is the same up to rounding"""
     peer: Literal["sgbm"] | None = None
     """sgbm: score OpenCV's StereoSGBM in the same run, in both modes, holes filled"""
     one_scale: bool = False

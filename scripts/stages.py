@@ -4,7 +4,7 @@
 
 Scores the model's first, coarse look, and of its last look what was matched, what context
 adjustment made of it, that at half of the size before and after refinement, and at full size. What
-follows then (the surer look a pixel, filling, sharp edges) is the model's own row.
+follows then (the surer look a pixel, planes, filling, sharp edges) is the model's own row.
 
 Letters  H W image size in pixels, h w size of a look
 Tests    tests/scripts/test_stages.py

@@ -61,7 +61,7 @@ class ContextStereoTransformer(nn.Module):
     """
 
     pixel_bytes = 420
-    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 1920x1080)"""
+    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 880x660 to 4K)"""
     scales = Scales(least_pixels=580_000, coarse=0.4, guided=True)
     """for the matcher; a 640x480 pair is matched enlarged to 880x660, and before that coarsely.
     Chosen on the pairs of docs/accuracy.md, which shows what it gains"""
