@@ -70,8 +70,8 @@ class StereoMatcher:
         best for it, `Scales()` for the pair as it is, once. `precision` is that of large products
         and convolutions: "float32", "bf16" or (on CUDA) "fp16"; positions, optimal transport and
         the disparity itself stay in float32. `max_memory` ("2GB", or bytes) is what the process (on
-        a GPU: its tensors) may take; results stay up to rounding. `thorough` adds a look at
-        the pair enlarged, for fewer errors in almost three times the time (docs/accuracy.md). Raises
+        a GPU: its tensors) may take; results stay up to rounding. `thorough` adds a look at the
+        pair enlarged, for fewer errors in almost three times the time (docs/accuracy.md). Raises
         ValueError where `device`, `precision` or `thorough` can't be used.
         """
         self.device = usable_device(device)
