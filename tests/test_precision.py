@@ -29,7 +29,7 @@ def test_what_needs_float32_keeps_it(monkeypatch):
     matcher.model.features.register_forward_hook(lambda *call: inside.append(call[2].half.dtype))
     views = torch.rand(2, 33, 47, 3).numpy()
     result = matcher(*views)
-    assert inside == [torch.bfloat16]
+    assert inside == [torch.bfloat16] * 2  # one view after the other
     assert seen == {"optimal_transport": {torch.float32}, "embedding": {torch.int64, torch.float32}}
     # Parts of a pixel survive: bfloat16 has 8 bits for all of it.
     disparity = torch.from_numpy(result.disparity)
