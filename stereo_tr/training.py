@@ -67,7 +67,8 @@ def train(settings: TrainingSettings) -> dict[str, Any]:
             log.scalars(run.step, {}, **_about(settings, processes))
             if state is not None:
                 print(f"going on after step {run.step} of {settings.steps} ({source})", flush=True)
-        loader = make_loader(data, batches, settings.workers, task.collate)
+        on_gpu = processes.device.type == "cuda"
+        loader = make_loader(data, batches, settings.workers, task.collate, on_gpu)
         loaded = read(loader)
         bar = progress(loaded, total=settings.steps, label="train", initial=run.step)
         loop = _Loop(run, log, bar, started)

@@ -9,6 +9,7 @@ Tests  tests/test_training.py
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from typing import Any, NamedTuple, TypeVar
@@ -50,8 +51,12 @@ def make_loader(
     batches: StepBatches,
     workers: int,
     collate: Callable[[Sequence[Any]], Batch],
+    to_gpu: bool = False,
 ) -> DataLoader[Batch]:
-    """Load the batches in their order, with helpers that work ahead of the training."""
+    """Load the batches in their order, with helpers that work ahead of the training.
+
+    `to_gpu`: leave them in memory from which a GPU takes them while it computes.
+    """
     return DataLoader(
         _Careful(dataset),
         batch_sampler=batches,
@@ -61,6 +66,7 @@ def make_loader(
         worker_init_fn=_start_worker,
         prefetch_factor=4 if workers else None,
         collate_fn=partial(_collate_readable, collate),
+        pin_memory=to_gpu,
     )
 
 
@@ -114,8 +120,10 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
     finally:
         if loader.num_workers:
             # torch interrupts whatever runs when it hears that a helper died, also after the error
-            # that told it; there is no public way to say that nobody reads any more.
-            batches._shutdown_workers()
+            # that told it; there is no public way to say that nobody reads any more. One that dies
+            # only now is no error.
+            with suppress(RuntimeError):
+                batches._shutdown_workers()
 
 
 def _start_worker(_: int) -> None:
@@ -138,7 +146,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     def move(value: Any) -> Any:
         if isinstance(value, list):
             return [move(part) for part in value]
-        return value.to(device) if isinstance(value, Tensor) else value
+        # Without waiting, where the memory allows that (make_loader); what computes waits itself.
+        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
     return type(batch)(*map(move, batch))
 
