@@ -151,10 +151,9 @@ def added_scores(
 ) -> Tensor | None:
     """Sum of what position and mask add to the scores; `query` is scaled already."""
     queries, keys = query.shape[-2], key.shape[-2]
-    at_key = None
-    if position.key is not None:
-        scaled = position.key * (key.shape[-1] ** -0.5 if scale is None else scale)
-        at_key = scaled.flip(-2)  # from a key's place the offsets run the other way round
+    at_key = scaled_key_table(position, scale)
+    if at_key is not None:
+        at_key = at_key.flip(-2)  # from a key's place the offsets run the other way round
     if position.query is None and at_key is None:
         added = None
     elif work is not None:
@@ -171,6 +170,13 @@ def added_scores(
         forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
         added = forbidden if added is None else added + forbidden
     return added
+
+
+def scaled_key_table(position: PositionTables, scale: int | float | None) -> Tensor | None:
+    """The keys' table, scaled as a query is."""
+    if position.key is None:
+        return None
+    return position.key * (position.key.shape[-1] ** -0.5 if scale is None else scale)
 
 
 def _by_offset(

@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .added import PositionTables, Work, added_scores, unskew
+from .added import PositionTables, Work, added_scores, scaled_key_table, unskew
 from .dense import Dense
+from .kernels import kernels_serve
 from .memory import pieces
 
 if TYPE_CHECKING:
@@ -166,6 +167,13 @@ def _fused(
     batch, heads, queries, _ = query.shape
     keys, parts = key.shape[-2], [slice(None)]
     if position.query is not None or position.key is not None:
+        plain = mask is None and position.bias is None and query.shape[-1] == value.shape[-1]
+        if plain and kernels_serve(query):
+            from .attend_kernel import MOST, attend_with_offsets  # Triton isn't everywhere
+
+            if query.shape[-1] <= MOST:
+                at_key = scaled_key_table(position, scale)
+                return attend_with_offsets(query, key, value, position.query, at_key)
         each = heads * sum(Work.numbers(queries, keys))
         parts = pieces(batch, each * query.element_size(), cached=not query.is_cuda)
     if len(parts) == 1:

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ..attention.kernels import kernels_serve
+
 
 def optimal_transport(
     scores: Float[Tensor, "*B T S"], dustbin: Float[Tensor, ""], iterations: int
@@ -28,6 +30,10 @@ def optimal_transport(
     if iterations < 0:
         raise ValueError(f"iterations={iterations}: give 0 (a softmax) or more")
     tokens, keys = scores.shape[-2:]
+    if iterations and kernels_serve(scores):
+        from .transport_kernel import transport_on_gpu  # Triton isn't everywhere
+
+        return transport_on_gpu(scores, dustbin, iterations)
     scores = F.pad(scores.float(), (0, 1, 0, 1))
     scores[..., -1, :] = dustbin
     scores[..., :, -1] = dustbin
