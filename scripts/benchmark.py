@@ -37,11 +37,13 @@ PROTOCOL = (
     "in memory, in turn with the other methods, after one run that isn't counted. Peak memory: "
     "resident, of a process that has run nothing else, Python and torch included. "
     "Multiply-accumulates: of matrix products, convolutions and attention; nothing else is "
-    "counted. Share of peak: of the rate at which the same threads multiply large float32 "
-    "matrices in the faster of torch's libraries. All of it at the scales that the model asks "
-    "for: cstr_small sees a pair twice, and a small pair enlarged. Textbook: every tensor of the "
-    "model's equations made whole, the same weights. NAME:onnx and NAME:torchscript: the exported"
-    " file, run by onnxruntime and by torch. A training step: forward, backward, optimizer, one "
+    "counted. Share of peak: of the rate at which the same threads multiply large float32 matrices "
+    "in the faster of torch's libraries; on a GPU, of that in the models' precision. Bandwidth (GPU): the sizes "
+    "of all tensors that torch's operations read and write, over the rate of a large copy; peak "
+    "memory there is that of the tensors. All of it at the scales that the model asks for: "
+    "cstr_small sees a pair twice, and a small pair enlarged. Textbook: every tensor of the "
+    "model's equations made whole, the same weights. NAME:onnx and NAME:torchscript: the exported "
+    "file, run by onnxruntime and by torch. A training step: forward, backward, optimizer, one "
     "pair; its arithmetic is taken as three times the forward pass's."
 )
 
@@ -104,6 +106,10 @@ class Row:
     multiply_accumulates: int | None
     share_of_peak: float | None
     """of the measured rate of matrix products"""
+    bytes_moved: int | None
+    """that torch's operations read and write, on a GPU"""
+    share_of_bandwidth: float | None
+    """of the measured rate at which a GPU copies"""
     threads: int
     operations: tuple[measuring.Operation, ...] = ()
 
@@ -120,10 +126,18 @@ def benchmark(settings: Benchmark) -> list[Row]:
     methods = _methods(settings)
     if settings.json:
         writable_folder(settings.json.parent)
-    rate = _alone(measuring.matrix_product_rate, settings.threads, settings.device)
+    on_gpu = settings.device.startswith("cuda")
+    rate = _alone(
+        measuring.matrix_product_rate, settings.threads, settings.device, settings.precision
+    )
+    bandwidth = _alone(measuring.copy_rate, settings.device) if on_gpu else None
     with tempfile.TemporaryDirectory() as folder:
         files = _export(settings, Path(folder))
-        rows = [row for size in sizes for row in _measure(methods, size, settings, rate, files)]
+        rows = [
+            row
+            for size in sizes
+            for row in _measure(methods, size, settings, files, rate, bandwidth)
+        ]
     if settings.memory:
         print(benchmark_tables.memory_table(rows))
     else:
@@ -131,11 +145,13 @@ def benchmark(settings: Benchmark) -> list[Row]:
     for row in rows if settings.profile else ():
         print("\n" + benchmark_tables.profile_table(row))
     print("\n" + PROTOCOL.replace(". ", ".\n"))
-    about = _about() | {"matrix_products_per_second": rate}
-    print(
-        f"{about['processor']}, {about['cores']} cores, {about['python']}, {about['torch']}, "
-        f"{2 * rate / 1e9:.0f} GFLOP/s in matrix products"
-    )
+    about = _about(settings.device) | {"matrix_products_per_second": rate}
+    speed = f"{2 * rate / 1e9:.0f} GFLOP/s in matrix products"
+    if bandwidth is not None:
+        about["bytes_copied_per_second"] = bandwidth
+        speed += f" ({settings.precision}), {bandwidth / 1e9:.0f} GB/s in copies"
+    machine = f"{about['processor']}, {about['cores']} cores"
+    print(f"{machine}, {about['python']}, {about['torch']}, {speed}")
     if settings.json:
         found = {"rows": [asdict(row) for row in rows], "protocol": PROTOCOL, **about}
         with atomic(settings.json) as path:
@@ -224,8 +240,9 @@ def _measure(
     methods: Sequence[str],
     size: tuple[int, int],
     settings: Benchmark,
-    rate: float,
     files: Mapping[str, Path],
+    rate: float,
+    bandwidth: float | None,
 ) -> list[Row]:
     """Measure all methods at one size, each in a process of its own, run by run in turn."""
     from stereo_tr.progress import progress
@@ -270,7 +287,7 @@ def _measure(
     for method in methods:
         textbook = method + measuring.TEXTBOOK
         known = textbook in medians
-        counted = facts[method].multiply_accumulates
+        counted, moved = facts[method].multiply_accumulates, facts[method].bytes_moved
         row = Row(
             method,
             *size,
@@ -282,6 +299,7 @@ def _measure(
             images_per_second=1 / medians[method],
             peak_bytes=peaks[method],
             share_of_peak=counted and counted / medians[method] / rate,
+            share_of_bandwidth=moved and bandwidth and moved / medians[method] / bandwidth,
             operations=tuple(operations[method]),
             **facts[method]._asdict(),
         )
@@ -289,7 +307,7 @@ def _measure(
     return rows
 
 
-def _about() -> dict[str, Any]:
+def _about(device: str) -> dict[str, Any]:
     """The machine and the versions."""
     import torch
 
@@ -299,8 +317,11 @@ def _about() -> dict[str, Any]:
         for line in (information.read_text().splitlines() if information.is_file() else ())
         if line.startswith("model name")
     ]
+    processor = names[0] if names else platform.machine()
+    if device.startswith("cuda"):
+        processor = f"{torch.cuda.get_device_name(device)} ({processor})"
     return {
-        "processor": names[0] if names else platform.machine(),
+        "processor": processor,
         "cores": os.cpu_count(),
         "python": f"Python {platform.python_version()}",
         "torch": f"torch {torch.__version__}",

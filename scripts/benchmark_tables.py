@@ -14,7 +14,8 @@ LARGE = ((1080, 1920), (2160, 3840))
 
 
 def as_table(rows: Sequence["Row"]) -> str:
-    """Lay out one line for each method and size."""
+    """Lay out one line for each method and size; the share of a memory's rate for a GPU only."""
+    on_gpu = any(row.share_of_bandwidth is not None for row in rows)
     head = (
         "height x width",
         "model",
@@ -24,24 +25,26 @@ def as_table(rows: Sequence["Row"]) -> str:
         "seconds",
         "a second",
         "share of peak",
+        *(["of bandwidth"] if on_gpu else []),
         f"times as fast as {rows[0].model}",
         "as its textbook",
         "peak memory",
         "of its textbook's",
     )
-    return _markdown([head, *(_cells(row) for row in rows)])
+    return _markdown([head, *(_cells(row, on_gpu) for row in rows)])
 
 
-def _cells(row: "Row") -> tuple[str, ...]:
+def _cells(row: "Row", on_gpu: bool) -> tuple[str, ...]:
     return (
         f"{row.height}x{row.width}",
         row.model,
         str(row.threads),
         _scaled(row.parameters, 1e6, "M"),
         _scaled(row.multiply_accumulates, 1e9, "G"),
-        f"{row.median_seconds:.3f} ({min(row.seconds):.3f} to {max(row.seconds):.3f})",
+        _times(row, on_gpu),
         f"{row.images_per_second:.2f}",
-        "-" if row.share_of_peak is None else f"{row.share_of_peak:.0%}",
+        _percent(row.share_of_peak),
+        *([_percent(row.share_of_bandwidth)] if on_gpu else []),
         f"{row.times_as_fast:.2f}",
         _plain(row.times_as_fast_as_textbook),
         _scaled(row.peak_bytes, 1e9, "GB"),
@@ -93,6 +96,18 @@ def profile_table(row: "Row") -> str:
 
 def _scaled(value: int | None, unit: float, ending: str) -> str:
     return "-" if value is None else f"{value / unit:.2f} {ending}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _times(row: "Row", on_gpu: bool) -> str:
+    median, fastest, slowest = (
+        f"{seconds:.{4 if on_gpu else 3}f}"
+        for seconds in (row.median_seconds, min(row.seconds), max(row.seconds))
+    )
+    return f"{median} ({fastest} to {slowest})"
 
 
 def _plain(value: float | None) -> str:

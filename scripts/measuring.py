@@ -26,8 +26,10 @@ SEED = 0
 TEXTBOOK = ":textbook"
 """ends the name of a published model that is to be written out"""
 
-RATE_SIDE, RATE_RUNS = 2048, 5
-"""matrices whose product is the measure of a machine: large enough to keep all cores busy"""
+RATE_SIDE, GPU_RATE_SIDE, RATE_RUNS = 2048, 8192, 5
+"""matrices whose product is the measure of a machine: large enough to keep all of it busy"""
+COPIED = 2**31
+"""bytes that are copied on a GPU to measure how fast its memory is: far more than its cache"""
 
 STEP = 3
 """a training step's arithmetic over that of its forward pass: the way back has two products for
@@ -61,6 +63,8 @@ class Facts(NamedTuple):
     threads: int
     predicted_bytes: int | None
     """resident memory that was predicted, where the model can tell"""
+    bytes_moved: int | None = None
+    """that torch's operations read and write, on a GPU"""
 
 
 class Operation(NamedTuple):
@@ -292,11 +296,16 @@ def facts() -> Facts:
     parameters = sum(parameter.numel() for parameter in _work.network.parameters())
     counted = multiply_accumulates(_work.counted) * (STEP if _task.training else 1)
     predicted = None
-    if _work.kept is not None:
+    if _work.kept is not None and not _on_gpu():
         from stereo_tr.attention.memory import DEFAULT
 
         predicted = _empty + _work.kept + DEFAULT
-    return Facts(parameters, counted, torch.get_num_threads(), predicted)
+    moved = bytes_moved(_work.run) if _on_gpu() else None
+    return Facts(parameters, counted, torch.get_num_threads(), predicted, moved)
+
+
+def _on_gpu() -> bool:
+    return _task.device.startswith("cuda")
 
 
 def profile() -> list[Operation]:
@@ -304,7 +313,7 @@ def profile() -> list[Operation]:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
-    on_gpu = _task.device.startswith("cuda")
+    on_gpu = _on_gpu()
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with record(activities=kinds) as recorded:
         _work.run()
@@ -328,17 +337,48 @@ def multiply_accumulates(work: Callable[[], Any]) -> int:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
+    from stereo_tr.attention.kernels import without_kernels
+
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+    with torch.no_grad(), without_kernels(), sdpa_kernel(SDPBackend.MATH), counter:
         work()
     return counter.get_total_flops() // 2  # a multiplication and an addition each
 
 
+def bytes_moved(work: Callable[[], Any]) -> int:
+    """Add up the sizes of what torch's operations read and write while `work` runs.
+
+    Each tensor counts once for each operation that takes or makes it; views move nothing.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    total = 0
+
+    class Traffic(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            nonlocal total
+            found = operation(*args, **(kwargs or {}))
+            if not operation.is_view:
+                tensors = tree_leaves((args, kwargs, found))
+                total += sum(t.nbytes for t in tensors if isinstance(t, torch.Tensor))
+            return found
+
+    with Traffic():
+        work()
+    return total
+
+
 def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes.
+    """Largest memory of this process so far, in bytes: on a GPU of its tensors, else resident.
 
     `getrusage` is no help on Linux: a new process starts with its parent's peak there.
     """
+    if "_task" in globals() and _on_gpu():
+        import torch
+
+        return torch.cuda.max_memory_allocated(_task.device)
     status = Path("/proc/self/status")
     if status.is_file():
         return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
@@ -346,22 +386,44 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def matrix_product_rate(threads: int | None, device: str) -> float:
-    """Measure multiply-accumulates a second in products of large float32 matrices: the ceiling.
+def matrix_product_rate(threads: int | None, device: str, precision: str = "float32") -> float:
+    """Measure multiply-accumulates a second in products of large matrices: the ceiling.
 
-    It is that of the faster of torch's libraries (attention/dense.py).
+    On a CPU that is float32 in the faster of torch's libraries (attention/dense.py), on a GPU the
+    precision that the models take.
     """
     import torch
 
     from stereo_tr.attention.dense import dense
+    from stereo_tr.devices import TYPES
 
     if threads is not None:
         torch.set_num_threads(threads)
-    a, b = torch.rand(2, RATE_SIDE, RATE_SIDE, device=device)
-    seconds = []
+    on_cpu = torch.device(device).type == "cpu"
+    side, kind = (RATE_SIDE, torch.float32) if on_cpu else (GPU_RATE_SIDE, TYPES[precision])
+    a, b = torch.rand(2, side, side, device=device).to(kind)
+    products = [torch.matmul, dense] if on_cpu else [torch.matmul]
+    return side**3 / min(
+        _seconds(lambda product=product: product(a, b)[0, 0].item())
+        for product in products * RATE_RUNS
+    )
+
+
+def copy_rate(device: str) -> float:
+    """Measure the bytes a second that a GPU's memory reads and writes while it copies."""
+    import torch
+
+    source = torch.rand(COPIED // 4, device=device)
+    copy = torch.empty_like(source)
+    return (
+        2 * COPIED / min(_seconds(lambda: copy.copy_(source)[0].item()) for _ in range(RATE_RUNS))
+    )
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    import torch
+
+    start = time.perf_counter()
     with torch.inference_mode():
-        for product in [torch.matmul, dense] * RATE_RUNS:
-            start = time.perf_counter()
-            product(a, b)[0, 0].item()
-            seconds.append(time.perf_counter() - start)
-    return RATE_SIDE**3 / min(seconds)
+        work()
+    return time.perf_counter() - start
