@@ -165,7 +165,7 @@ def _recorded(left, right, surfaces: list[Surface], views: Views, bank: TextureB
         left, right = left.copy(), right.copy()
         masks = (own[views.surface], own[views.right_surface])
         highlight(left, right, masks, (x, y), float(views.disparity[y, x]), rng)
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         right = relit(right, views.right_surface, rng)
     edges = (_edges(views.surface), _edges(views.right_surface))
     return photograph(left, right, edges, bank.noise, rng)

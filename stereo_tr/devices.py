@@ -11,7 +11,7 @@ import torch
 Precision = Literal["float32", "bf16", "fp16"]
 """of matrix products and convolutions"""
 
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def usable_device(name: str | torch.device) -> torch.device:
@@ -42,5 +42,5 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
         raise ValueError(f"precision {precision!r}; allowed are {', '.join(get_args(Precision))}")
     if precision == "fp16" and device.type != "cuda":
         raise ValueError(f"fp16 is for CUDA, not for {device.type}; take bf16 or float32")
-    lower = _TYPES.get(precision)
+    lower = TYPES[precision] if precision != "float32" else None
     return torch.autocast(device.type, dtype=lower, enabled=lower is not None)
