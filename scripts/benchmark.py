@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from stereo_tr.scripts import benchmark_tables, measuring
+from stereo_tr.scripts import benchmark_tables, ceilings, measuring
 from stereo_tr.scripts.command import NO_DEFAULT, run
 
 PROTOCOL = (
@@ -38,13 +38,13 @@ PROTOCOL = (
     "resident, of a process that has run nothing else, Python and torch included. "
     "Multiply-accumulates: of matrix products, convolutions and attention; nothing else is "
     "counted. Share of peak: of the rate at which the same threads multiply large float32 matrices "
-    "in the faster of torch's libraries; on a GPU, of that in the models' precision. Bandwidth (GPU): the sizes "
-    "of all tensors that torch's operations read and write, over the rate of a large copy; peak "
-    "memory there is that of the tensors. All of it at the scales that the model asks for: "
-    "cstr_small sees a pair twice, and a small pair enlarged. Textbook: every tensor of the "
-    "model's equations made whole, the same weights. NAME:onnx and NAME:torchscript: the exported "
-    "file, run by onnxruntime and by torch. A training step: forward, backward, optimizer, one "
-    "pair; its arithmetic is taken as three times the forward pass's."
+    "in the faster of torch's libraries; on a GPU, of that in the models' precision. Bandwidth "
+    "(GPU): the sizes of all tensors that torch's operations read and write, over the rate of a "
+    "large copy; peak memory there is that of the tensors. All of it at the scales that the model "
+    "asks for: cstr_small sees a pair twice, and a small pair enlarged. Textbook: every tensor of "
+    "the model's equations made whole, the same weights. NAME:onnx and NAME:torchscript: the "
+    "exported file, run by onnxruntime and by torch. A training step: forward, backward, "
+    "optimizer, one pair; its arithmetic is taken as three times the forward pass's."
 )
 
 
@@ -128,9 +128,9 @@ def benchmark(settings: Benchmark) -> list[Row]:
         writable_folder(settings.json.parent)
     on_gpu = settings.device.startswith("cuda")
     rate = _alone(
-        measuring.matrix_product_rate, settings.threads, settings.device, settings.precision
+        ceilings.matrix_product_rate, settings.threads, settings.device, settings.precision
     )
-    bandwidth = _alone(measuring.copy_rate, settings.device) if on_gpu else None
+    bandwidth = _alone(ceilings.copy_rate, settings.device) if on_gpu else None
     with tempfile.TemporaryDirectory() as folder:
         files = _export(settings, Path(folder))
         rows = [

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stereo_tr.scripts import measuring
+from stereo_tr.scripts import benchmark, benchmark_tables, ceilings, measuring
 from stereo_tr.scripts.main import main
 
 
@@ -32,8 +33,51 @@ def test_multiply_accumulates_counted_by_hand():
     pixels = 2 * 4 * 6
     convolution = pixels * 5 * 3 * 9
     scores, average = pixels * 7 * 5, pixels * 7 * 4
-    found = measuring.multiply_accumulates(partial(Counted(), image, tokens))
+    found = ceilings.multiply_accumulates(partial(Counted(), image, tokens))
     assert found == convolution + scores + average
+
+
+def test_traffic_counted_by_hand():
+    """Each operation reads its inputs and writes its result; a view moves nothing."""
+    a, b = torch.rand(7, 5), torch.rand(5, 3, dtype=torch.float64)
+
+    def work():
+        product = a @ b.float().view(5, 3)  # b read and written as float32, then a product
+        return product.transpose(0, 1) + 1
+
+    cast = 15 * 8 + 15 * 4
+    product, plus = (35 + 15 + 21) * 4, (21 + 21) * 4
+    assert ceilings.bytes_moved(work) == cast + product + plus
+
+
+def test_a_gpu_has_a_column_more():
+    """The share of its memory's rate; seconds to a tenth of a millisecond."""
+    row = benchmark.Row(
+        model="cstr",
+        height=12,
+        width=34,
+        seconds=(0.0125, 0.01252, 0.0131),
+        median_seconds=0.01252,
+        times_as_fast=1.0,
+        times_as_fast_as_textbook=None,
+        memory_of_textbook=None,
+        images_per_second=79.9,
+        peak_bytes=5 * 10**8,
+        predicted_bytes=None,
+        parameters=None,
+        multiply_accumulates=None,
+        share_of_peak=None,
+        bytes_moved=10**9,
+        share_of_bandwidth=0.256,
+        threads=1,
+    )
+    head, _, line = benchmark_tables.as_table([row]).splitlines()
+    cells = dict(zip(*([cell.strip() for cell in x.split("|")] for x in (head, line)), strict=True))
+    assert cells["of bandwidth"] == "26%"
+    assert cells["seconds"] == "0.0125 (0.0125 to 0.0131)"
+    plain = benchmark_tables.as_table([replace(row, bytes_moved=None, share_of_bandwidth=None)])
+    assert "bandwidth" not in plain
+    assert "0.013 (0.013 to 0.013)" in plain
 
 
 GROW = """
