@@ -5,13 +5,17 @@ between. Most of what is blank is flat: if one plane holds for most of what is k
 region, by how sure that is, the unsure rest of the region takes the plane's disparity, seen by the
 right camera or not. A region that isn't flat has no such plane and stays as it is.
 
+A wall behind something is seen in pieces. So a region also looks at others of its colour: where
+more of what is known of both agrees on one plane than of the region alone, it is a piece of that
+wall.
+
 Letters  B views, H W image in pixels, N pixels of a region
 Source   planes fitted to segments of like colour: Tao, Sawhney and Kumar 2001,
          https://doi.org/10.1109/ICCV.2001.937562; Fischler and Bolles 1981 (RANSAC)
 Tests    tests/stereo/test_planes.py; what it gains on real pairs: docs/accuracy.md
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -26,12 +30,16 @@ BLUR = 1.5
 """pixels: deviation of the filter that takes the camera's noise away"""
 BLANK = 0.8 / 255
 """brightness a pixel: where it changes by less, there is nothing to be seen"""
-LEAST_AREA = 0.01
+LEAST_AREA = 0.003
 """of the image: smaller regions are left alone"""
 AGREES = 1.0
 """pixels of disparity from a plane that still fit it"""
 MAJORITY = 0.6
 """of what is known of a region, weighed by squared confidence: as much must fit its plane"""
+ALIKE = 30 / 255
+"""of the mean colour, each of RGB: regions that differ by less can be pieces of one wall"""
+LEAST_PART = 0.25
+"""of what is known of each of two pieces must fit their common plane, too"""
 SURE = 0.85
 """confidence from which a pixel keeps what was found"""
 TRIALS = 100
@@ -42,6 +50,21 @@ ROUNDS = 10
 """of least squares over the pixels that fit"""
 
 Array = NDArray[np.float64]
+
+
+class _Piece:
+    """A blank region, and what is known of it."""
+
+    def __init__(
+        self,
+        place: tuple[slice, slice],
+        region: Bool[np.ndarray, "rows columns"],
+        weight: Float[np.ndarray, "rows columns"],
+        colours: Float[np.ndarray, "N 3"],
+    ) -> None:
+        """Box and pixels of the region, how much each pixel counts, and their RGB."""
+        self.place, self.region, self.weight = place, region, weight
+        self.colour = colours.mean(0)
 
 
 def complete(
@@ -57,10 +80,15 @@ def complete(
     `fill_from_background`), or its region's plane where that lies farther.
     """
     planes = torch.full_like(disparity, torch.inf)
-    for index, view in enumerate(left.mean(1).cpu().numpy()):
+    for index, view in enumerate(left.permute(0, 2, 3, 1).cpu().numpy()):
         found, sure, seen = (map_[index].cpu().numpy() for map_ in (disparity, confidence, visible))
-        for place, region in blank_regions(view):
-            plane = fit_plane(found[place], sure[place] ** 2 * (region & seen[place]))
+        pieces = [
+            _Piece(place, region, sure[place] ** 2 * (region & seen[place]), view[place][region])
+            for place, region in blank_regions(view.mean(-1))
+        ]
+        for piece in pieces:
+            place, region = piece.place, piece.region
+            plane = _best_plane(found, piece, pieces)
             if plane is None:
                 continue
             expected = _values(plane, region.shape)
@@ -100,15 +128,57 @@ def fit_plane(
     The plane that most of the weight agrees with, of TRIALS through three pixels each, drawn by
     weight; then least squares over what fits. None where MAJORITY doesn't agree with it.
     """
+    fitted = _fit(*_known(disparity, weight))
+    return fitted and fitted[0]
+
+
+def _best_plane(
+    found: Float[np.ndarray, "H W"], piece: _Piece, pieces: Sequence[_Piece]
+) -> Array | None:
+    """The plane, from the box's first pixel on, that most agrees with: of one piece, or of two."""
+    place, weight = piece.place, piece.weight
+    best, most = _fit(*_known(found[place], weight)) or (None, 0.0)
+    mine = _known(found[place], weight, place)
+    for other in pieces:
+        if other is piece or np.abs(other.colour - piece.colour).max() > ALIKE:
+            continue
+        both = mine, _known(found[other.place], other.weight, other.place)
+        if not all(len(weights) for *_, weights in both):
+            continue
+        common = _fit(*(np.concatenate(part, axis=-1) for part in zip(*both, strict=True)))
+        if common is None or common[1] <= most:
+            continue
+        (a, b, c), share = common
+        parts = [
+            weights[_fits(common[0], *known)].sum() / weights.sum() for *known, weights in both
+        ]
+        if min(parts) >= LEAST_PART:
+            best, most = np.array((a + b * place[1].start + c * place[0].start, b, c)), share
+    return best
+
+
+def _known(
+    disparity: Float[np.ndarray, "rows columns"],
+    weight: Float[np.ndarray, "rows columns"],
+    place: tuple[slice, slice] = (slice(0, None), slice(0, None)),
+) -> tuple[Array, Array, Array]:
+    """Points (1, x, y) of the image [3, N], their disparities and weights: about JUDGES of them.
+
+    `place` is where in the image the first pixel lies.
+    """
     y, x = np.nonzero(weight)
-    if len(x) < 3:
-        return None
-    step = -(-len(x) // JUDGES)
+    step = max(1, -(-len(x) // JUDGES))
     y, x = y[::step], x[::step]
-    values, weights = disparity[y, x].astype(np.float64), weight[y, x].astype(np.float64)
-    weights /= weights.sum()
-    points = np.stack((np.ones(len(x)), x, y)).astype(np.float64)
-    drawn = np.random.default_rng(0).choice(len(x), (TRIALS, 3), p=weights)
+    points = np.stack((np.ones(len(x)), x + place[1].start, y + place[0].start))
+    return points, disparity[y, x].astype(np.float64), weight[y, x].astype(np.float64)
+
+
+def _fit(points: Array, values: Array, weights: Array) -> tuple[Array, float] | None:
+    """See `fit_plane`; also the share of the weight that agrees."""
+    if len(values) < 3:
+        return None
+    weights = weights / weights.sum()
+    drawn = np.random.default_rng(0).choice(len(values), (TRIALS, 3), p=weights)
     corners = points[:, drawn].transpose(1, 2, 0)
     planes = np.abs(np.linalg.det(corners)) > 1  # three points on a line make none
     if not planes.any():
@@ -123,7 +193,7 @@ def fit_plane(
         moments = [[(share * one * other).sum() for other in some] for one in some]
         plane = np.linalg.solve(moments, [(share * one * wanted).sum() for one in some])
     agreed = weights[_fits(plane, points, values)].sum()
-    return plane if agreed >= MAJORITY else None
+    return (plane, agreed) if agreed >= MAJORITY else None
 
 
 def _fits(plane: Array, points: Array, values: Array) -> NDArray[np.bool_]:

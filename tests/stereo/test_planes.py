@@ -65,6 +65,45 @@ def test_a_region_that_is_no_plane_stays(share):
         assert torch.allclose(completed[:, *INSIDE], plane[:, *INSIDE], atol=1e-3)
 
 
+def pieces_of_a_wall(colour=0.6):
+    """A blank wall behind a textured post: the left piece, of which 45 % is known, and the right.
+
+    Whatever else is found on the left piece is of no plane.
+    """
+    left, plane = scene()
+    left[..., 10:80, 58:66] = torch.from_numpy(
+        np.random.default_rng(4).random((3, 70, 8), np.float32)
+    )
+    left[..., 10:80, 66:110] = colour
+    found, confidence, visible = maps(plane)
+    rng = np.random.default_rng(5)
+    guess = np.zeros(plane.shape, bool)
+    guess[0, 10:80, 30:58] = rng.random((70, 28)) > 0.45
+    found[torch.from_numpy(guess)] = torch.from_numpy(rng.uniform(20, 60, guess.sum())).float()
+    confidence[0, 10:80, 30:58] = 0.5
+    return left, plane, found, confidence, visible
+
+
+PIECE = (0, slice(14, 76), slice(34, 54))
+"""inside the left one"""
+
+
+def test_a_piece_takes_the_plane_of_a_wall_that_goes_on_elsewhere():
+    left, plane, *found = pieces_of_a_wall()
+    assert torch.allclose(complete(*found, left)[PIECE], plane[PIECE], atol=1e-3)
+
+
+@pytest.mark.parametrize("alone", ["other colour", "other plane", "nothing known"])
+def test_a_piece_of_another_wall_stays(alone):
+    left, _, found, confidence, visible = pieces_of_a_wall(0.9 if alone == "other colour" else 0.6)
+    if alone == "other plane":
+        found[0, 10:80, 66:110] += 5
+    if alone == "nothing known":
+        visible[0, 10:80, 66:110] = False
+    completed = complete(found, confidence, visible, left)
+    assert torch.equal(completed[PIECE], found[PIECE])
+
+
 @pytest.mark.parametrize(("nearer", "planes"), [(True, False), (False, True)])
 def test_what_is_hidden_takes_the_farther_of_plane_and_background(nearer, planes):
     """Beside something farther than the wall it isn't the wall that is hidden."""
