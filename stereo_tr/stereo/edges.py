@@ -1,9 +1,10 @@
-"""Depth edges where the photograph has them: a median over pixels of like colour.
+"""Depth edges where both photographs have them: a median over pixels around, of what fits here.
 
 Across a depth edge a network's disparity bends from one surface to the other within some pixels,
 and lies beside the edge of the photograph. There a pixel takes the weighted median of the pixels
-around it, which weigh more the more they look like it and the surer they are. A median of
-disparities that were found invents none, and where all agree it changes nothing.
+around it. They weigh more the more they look like it, the surer they are, and the more alike both
+views are where their disparity would put it. A median of disparities that were found invents none,
+and where all agree it changes nothing.
 
 Letters  B views, H W image in pixels, N pixels to change, K pixels around each
 Source   Ma et al. 2013, "Constant time weighted median filtering for stereo matching and beyond"
@@ -14,21 +15,30 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-RINGS = ((0.0, 1), (1.5, 6), (3.5, 8), (6.0, 10))
+RINGS = ((0.0, 1), (2.0, 6), (4.5, 8), (8.0, 10))
 """radius in pixels, and how many pixels on it: a disc without the cost of all its pixels"""
-REACH = 6
+REACH = 8
 """pixels: the radius of the outermost ring"""
 STEP = 2.0
 """pixels of disparity within the disc: with less there is no edge"""
-SURE = 0.9
+SURE = 0.95
 """confidence from which a pixel is left alone"""
-LIKE = 0.2
+LIKE = 0.25
 """sum of the differences of red, green and blue at which a weight has fallen to 1/e"""
 LEAST_WEIGHT = 0.05
 """of a pixel without any confidence, beside 1 more with full confidence"""
+CROSS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+"""rows and columns of the pixels that are compared with the right view"""
+FITS, UNFIT = 0.05, 0.2
+"""mean over the cross of such sums between the views: at which a weight has fallen to 1/e, and the
+most that a pixel adds, since what moved or glitters says nothing"""
+MATCHED = 0.9
+"""confidence of pixels that tell how the views' exposures differ"""
+TELLING = 10_000
+"""of them are asked, about"""
 AT_ONCE = 2**13
 """pixels: changed together, as few as stay in a processor's cache (measured)"""
 
@@ -36,28 +46,85 @@ AT_ONCE = 2**13
 def sharpen_edges(
     disparity: Float[Tensor, "B H W"],
     confidence: Float[Tensor, "B H W"],
+    visible: Bool[Tensor, "B H W"],
     left: Float[Tensor, "B 3 H W"],
+    right: Float[Tensor, "B 3 H W"],
 ) -> Float[Tensor, "B H W"]:
     """Replace disparities near depth edges by the weighted median of those around.
 
-    `disparity` in pixels, `confidence` and `left` (RGB) in [0, 1]. Only where `confidence` is below
+    `disparity` in pixels, `confidence` and the views (RGB) in [0, 1]; `visible` is where the right
+    camera sees the point: elsewhere the right view isn't asked. Only where `confidence` is below
     SURE and disparities within REACH differ by more than STEP. Beyond the border its last pixels
     are repeated.
     """
     places = ((confidence < SURE) & (_spread(disparity) > STEP)).flatten().nonzero()[:, 0]
     height, width = disparity.shape[1:]
-    colours = left.movedim(1, 0).flatten(1)
-    trust = confidence.flatten() + LEAST_WEIGHT
+    right = match_exposure(left, right, disparity, (confidence > MATCHED) & visible)
+    left, right = (view.movedim(1, 0).flatten(1) for view in (left, right))
+    trust, seen = confidence.flatten() + LEAST_WEIGHT, visible.flatten()
     rows, columns = _disc(disparity.device)
     before, result = disparity.flatten(), disparity.flatten().clone()
     for some in places.split(AT_ONCE):
         x, y = some % width, some // width % height
-        around = (y + rows).clamp(0, height - 1) * width + (x + columns).clamp(0, width - 1)
-        around += some - y * width - x  # where the view begins
-        unlike = sum((colour.take(around) - colour.take(some)).abs() for colour in colours)
-        weights = (unlike / -LIKE).exp() * trust.take(around)
-        result[some] = weighted_median(before.take(around), weights)
+        view = some - y * width - x  # where the view begins
+
+        def row(step: int | Tensor, y: Tensor = y, view: Tensor = view) -> Tensor:
+            return view + (y + step).clamp(0, height - 1) * width
+
+        around = row(rows) + (x + columns).clamp(0, width - 1)
+        values = before.take(around)
+        unlike = _difference(left, around, left, some)
+        unfit = torch.zeros_like(unlike)
+        for down, across in CROSS:
+            column = (x + across).clamp(0, width - 1)
+            partner = (column - values).round_().clamp_(0, width - 1).long()
+            difference = _difference(right, row(down) + partner, left, row(down) + column)
+            unfit += difference.clamp_(max=UNFIT)
+        unfit *= seen.take(some) / (FITS * len(CROSS))
+        weights = (unlike / -LIKE - unfit).exp_() * trust.take(around)
+        result[some] = weighted_median(values, weights)
     return result.view_as(disparity)
+
+
+def _difference(
+    one: Float[Tensor, "3 pixels"],
+    places: Int[Tensor, "K N"],
+    other: Float[Tensor, "3 pixels"],
+    beside: Int[Tensor, " N"],
+) -> Float[Tensor, "K N"]:
+    """Sum over colours of how much pixels differ; colour by colour, which takes half the time."""
+    parts = (a.take(places).sub_(b.take(beside)).abs_() for a, b in zip(one, other, strict=True))
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total
+
+
+def match_exposure(
+    left: Float[Tensor, "B 3 H W"],
+    right: Float[Tensor, "B 3 H W"],
+    disparity: Float[Tensor, "B H W"],
+    sure: Bool[Tensor, "B H W"],
+) -> Float[Tensor, "B 3 H W"]:
+    """Return the right views with each colour's mean and spread as in the left, where both match.
+
+    A view with fewer than two pixels that are `sure`, or without contrast there, stays as it is.
+    """
+    matched = []
+    for one, other, moved, known in zip(left, right, disparity, sure, strict=True):
+        places = known.nonzero()
+        y, x = places[:: max(1, len(places) // TELLING)].unbind(1)
+        partner = (x - moved[y, x]).round_().clamp_(min=0).long()
+        if len(y) < 2:
+            matched.append(other)
+            continue
+        (spread, mean), (other_spread, other_mean) = (
+            torch.std_mean(colours, dim=1) for colours in (one[:, y, x], other[:, y, partner])
+        )
+        gain = torch.where(other_spread > 0, spread / other_spread, 1.0)
+        matched.append((other - other_mean[:, None, None]) * gain[:, None, None])
+        matched[-1] += torch.where(other_spread > 0, mean, other_mean)[:, None, None]
+    return torch.stack(matched)
 
 
 def weighted_median(

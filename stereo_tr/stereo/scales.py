@@ -96,7 +96,8 @@ def match_at_scales(
     chosen = _surer(chosen, coarse, COARSE_PENALTY)
     visible = chosen.occlusion <= HIDDEN
     known = complete(chosen.disparity, chosen.confidence, visible, left)
-    return chosen._replace(disparity=sharpen_edges(known, chosen.confidence, left))
+    edges = sharpen_edges(known, chosen.confidence, visible, left, right)
+    return chosen._replace(disparity=edges)
 
 
 def _surer(fine: Maps, coarse: Maps, penalty: float) -> Maps:

@@ -1,6 +1,18 @@
+import math
+
+import pytest
 import torch
 
-from stereo_tr.stereo.edges import LEAST_WEIGHT, LIKE, RINGS, sharpen_edges, weighted_median
+from stereo_tr.stereo.edges import (
+    FITS,
+    LEAST_WEIGHT,
+    LIKE,
+    RINGS,
+    UNFIT,
+    match_exposure,
+    sharpen_edges,
+    weighted_median,
+)
 
 
 def test_weighted_median_holds_half_of_the_weight():
@@ -18,45 +30,116 @@ def scene(edge_of_photograph, edge_of_disparity, height=31, width=47):
     return disparity, left, columns
 
 
+def unseen(disparity):
+    """The right view isn't asked."""
+    return torch.zeros_like(disparity, dtype=torch.bool)
+
+
 def test_edge_moves_to_that_of_the_photograph():
     for shift in (-1, 1):
         disparity, left, columns = scene(23, 23 + shift)
-        found = sharpen_edges(disparity, torch.full_like(disparity, 0.5), left)
+        half = torch.full_like(disparity, 0.5)
+        found = sharpen_edges(disparity, half, unseen(disparity), left, left)
         torch.testing.assert_close(found, torch.where(columns < 23, 20.0, 5.0))
 
 
 def test_sure_pixels_and_smooth_surfaces_stay():
     disparity, left, columns = scene(23, 25)
-    torch.testing.assert_close(
-        sharpen_edges(disparity, torch.ones_like(disparity), left), disparity
-    )
-    slanted = columns * 0.12 + 3  # 1.44 px within 12 columns
+    sure = torch.ones_like(disparity)
+    found = sharpen_edges(disparity, sure, unseen(disparity), left, left)
+    torch.testing.assert_close(found, disparity)
+    slanted = columns * 0.1 + 3  # 1.6 px within 16 columns
     unsure = torch.zeros_like(slanted)
-    torch.testing.assert_close(sharpen_edges(slanted, unsure, left), slanted)
+    found = sharpen_edges(slanted, unsure, unseen(slanted), left, left)
+    torch.testing.assert_close(found, slanted)
+
+
+def two_views(edge, near, far, height=25, width=80):
+    """Textured halves of one kind: a near one right of `edge`, a far one left of it."""
+    generator = torch.Generator().manual_seed(3)
+    texture = torch.rand(2, 1, 3, height, 2 * width, generator=generator)
+    left = torch.cat((texture[0, ..., :edge], texture[1, ..., edge:width]), -1)
+    right = texture[0, ..., far : far + width].clone()
+    right[..., edge - near :] = texture[1, ..., edge : width + near]
+    columns = torch.arange(width).expand(1, height, width)
+    return left, right, torch.where(columns >= edge, float(near), float(far))
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.5, 0.3)])
+def test_edge_moves_to_where_the_views_match(gain, offset):
+    """Colours are the same on both sides; the right view may be exposed otherwise."""
+    left, right, truth = two_views(50, near=9, far=4)
+    moved = truth.roll(3, dims=-1)
+    moved[..., :3] = 4.0
+    confidence = torch.full_like(truth, 0.92)
+    confidence[..., 40:60] = 0.5
+    seen = torch.ones_like(truth, dtype=torch.bool)
+    found = sharpen_edges(moved, confidence, seen, left, right * gain + offset)
+    inner = (..., slice(1, -1), slice(45, 58))
+    assert (found[inner] != truth[inner]).float().mean() < 0.03
+    assert (moved[inner] != truth[inner]).float().mean() > 0.2
+
+
+def test_what_is_hidden_doesnt_ask_the_right_view():
+    left, right, truth = two_views(50, near=9, far=4)
+    moved = truth.roll(2, dims=-1)
+    half = torch.full_like(truth, 0.5)
+    found = [sharpen_edges(moved, half, unseen(truth), left, view) for view in (right, left)]
+    assert torch.equal(*found)
+
+
+def test_exposure_of_one_view_is_matched_to_the_other():
+    generator = torch.Generator().manual_seed(7)
+    left = torch.rand(2, 3, 9, 21, generator=generator)
+    gain = torch.tensor([0.5, 2.0, 0.8]).view(1, 3, 1, 1)
+    right = (left * gain + 0.1).roll(-4, dims=-1)
+    disparity = torch.full((2, 9, 21), 4.0)
+    sure = torch.zeros(2, 9, 21, dtype=torch.bool)
+    sure[0, :, 4:] = True
+    found = match_exposure(left, right, disparity, sure)
+    torch.testing.assert_close(found[0], left[0].roll(-4, dims=-1))
+    assert torch.equal(found[1], right[1])  # nothing is known of it
+
+
+def test_views_without_contrast_stay_finite():
+    flat = torch.full((1, 3, 6, 11), 0.5)
+    sure = torch.ones(1, 6, 11, dtype=torch.bool)
+    torch.testing.assert_close(match_exposure(flat, flat, torch.ones(1, 6, 11), sure), flat)
 
 
 def test_equals_a_loop_in_float64():
     generator = torch.Generator().manual_seed(5)
-    disparity = torch.rand(2, 13, 17, generator=generator) * 40
-    confidence = torch.rand(2, 13, 17, generator=generator) * 0.89
-    left = torch.rand(2, 3, 13, 17, generator=generator)
-    found = sharpen_edges(disparity, confidence, left)
+    disparity = torch.rand(2, 13, 17, generator=generator) * 8
+    confidence = torch.rand(2, 13, 17, generator=generator) * 0.89  # none tells the exposure
+    left, right = torch.rand(2, 2, 3, 13, 17, generator=generator)
+    visible = torch.rand(2, 13, 17, generator=generator) < 0.6
+    found = sharpen_edges(disparity, confidence, visible, left, right)
     offsets = [
         (radius * torch.tensor(6.283185307179586 * (k + radius) / count).sin()).round().int()
         + 1j * (radius * torch.tensor(6.283185307179586 * (k + radius) / count).cos()).round().int()
         for radius, count in RINGS
         for k in range(count)
     ]
-    for view, y, x in ((0, 0, 0), (0, 6, 8), (1, 12, 16), (1, 3, 11), (1, 0, 9)):
+
+    def unfit(view, y, x, value):
+        total = 0.0
+        for down, across in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)):
+            row, column = min(max(y + down, 0), 12), min(max(x + across, 0), 16)
+            partner = min(max(round(column - value), 0), 16)
+            here, there = left[view, :, row, column], right[view, :, row, partner]
+            total += min((here - there).double().abs().sum().item(), UNFIT)
+        return total / 5 / FITS if visible[view, y, x] else 0.0
+
+    for view, y, x in ((0, 0, 0), (0, 6, 8), (1, 12, 16), (1, 3, 11), (1, 0, 9), (0, 11, 2)):
         ranked = []
         for offset in offsets:
             row = min(max(y + int(offset.real), 0), 12)
             column = min(max(x + int(offset.imag), 0), 16)
-            unlike = (left[view, :, row, column] - left[view, :, y, x]).double().abs().sum()
-            trust = confidence[view, row, column].double() + LEAST_WEIGHT
-            ranked.append(
-                (disparity[view, row, column].item(), (trust * (-unlike / LIKE).exp()).item())
-            )
+            unlike = (left[view, :, row, column] - left[view, :, y, x]).double().abs().sum().item()
+            trust = confidence[view, row, column].item() + LEAST_WEIGHT
+            value = disparity[view, row, column].item()
+            weight = trust * math.exp(-unlike / LIKE - unfit(view, y, x, value))
+            ranked.append((value, weight))
         ranked.sort()
         weights = torch.tensor([weight for _, weight in ranked])
         middle = int((weights.cumsum(0) < weights.sum() / 2).sum())
