@@ -32,13 +32,14 @@ LEAST_WEIGHT = 0.05
 """of a pixel without any confidence, beside 1 more with full confidence"""
 CROSS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
 """rows and columns of the pixels that are compared with the right view"""
-FITS, UNFIT = 0.05, 0.2
+FITS, UNFIT = 0.05, 0.3
 """mean over the cross of such sums between the views: at which a weight has fallen to 1/e, and the
 most that a pixel adds, since what moved or glitters says nothing"""
-MATCHED = 0.9
-"""confidence of pixels that tell how the views' exposures differ"""
-TELLING = 10_000
-"""of them are asked, about"""
+MATCHED = 0.8
+"""confidence of pixels that tell how the views' light differs"""
+GRID, WINDOW, ELSEWHERE = 8, 0.15, 0.05
+"""pixels between those that are asked; the square over which light is averaged, as a share of the
+shorter side; what the rest of the view counts beside it"""
 AT_ONCE = 2**13
 """pixels: changed together, as few as stay in a processor's cache (measured)"""
 
@@ -59,8 +60,8 @@ def sharpen_edges(
     """
     places = ((confidence < SURE) & (_spread(disparity) > STEP)).flatten().nonzero()[:, 0]
     height, width = disparity.shape[1:]
-    right = match_exposure(left, right, disparity, (confidence > MATCHED) & visible)
-    left, right = (view.movedim(1, 0).flatten(1) for view in (left, right))
+    light = relative_light(left, right, disparity, (confidence > MATCHED) & visible)
+    left, right, light = (view.movedim(1, 0).flatten(1) for view in (left, right, light))
     trust, seen = confidence.flatten() + LEAST_WEIGHT, visible.flatten()
     rows, columns = _disc(disparity.device)
     before, result = disparity.flatten(), disparity.flatten().clone()
@@ -73,13 +74,13 @@ def sharpen_edges(
 
         around = row(rows) + (x + columns).clamp(0, width - 1)
         values = before.take(around)
-        unlike = _difference(left, around, left, some)
+        unlike = _difference(left, around, some)
         unfit = torch.zeros_like(unlike)
         for down, across in CROSS:
             column = (x + across).clamp(0, width - 1)
             partner = (column - values).round_().clamp_(0, width - 1).long()
-            difference = _difference(right, row(down) + partner, left, row(down) + column)
-            unfit += difference.clamp_(max=UNFIT)
+            there, here = row(down) + partner, row(down) + column
+            unfit += _difference(right, there, here, left, light).clamp_(max=UNFIT)
         unfit *= seen.take(some) / (FITS * len(CROSS))
         weights = (unlike / -LIKE - unfit).exp_() * trust.take(around)
         result[some] = weighted_median(values, weights)
@@ -88,43 +89,48 @@ def sharpen_edges(
 
 def _difference(
     one: Float[Tensor, "3 pixels"],
-    places: Int[Tensor, "K N"],
-    other: Float[Tensor, "3 pixels"],
-    beside: Int[Tensor, " N"],
+    there: Int[Tensor, "K N"],
+    here: Int[Tensor, " N"],
+    other: Float[Tensor, "3 pixels"] | None = None,
+    light: Float[Tensor, "3 pixels"] | None = None,
 ) -> Float[Tensor, "K N"]:
-    """Sum over colours of how much pixels differ; colour by colour, which takes half the time."""
-    parts = (a.take(places).sub_(b.take(beside)).abs_() for a, b in zip(one, other, strict=True))
-    total = next(parts)
-    for part in parts:
-        total += part
+    """Sum over colours of how much `one` there differs from `other` (`one`) here, in its light.
+
+    Colour by colour, which takes half the time.
+    """
+    total: float | Tensor = 0.0
+    for channel, colour in enumerate(one):
+        found = colour.take(there)
+        if light is not None:
+            found *= light[channel].take(here)
+        total += found.sub_((one if other is None else other)[channel].take(here)).abs_()
     return total
 
 
-def match_exposure(
+def relative_light(
     left: Float[Tensor, "B 3 H W"],
     right: Float[Tensor, "B 3 H W"],
     disparity: Float[Tensor, "B H W"],
     sure: Bool[Tensor, "B H W"],
 ) -> Float[Tensor, "B 3 H W"]:
-    """Return the right views with each colour's mean and spread as in the left, where both match.
+    """How much brighter the left view is than the right, by colour: in a square around each pixel.
 
-    A view with fewer than two pixels that are `sure`, or without contrast there, stays as it is.
+    Told by the pixels that are `sure`; 1 where a view has none. Other exposure or other lamps then
+    make no difference between a pixel and its partner times this.
     """
-    matched = []
-    for one, other, moved, known in zip(left, right, disparity, sure, strict=True):
-        places = known.nonzero()
-        y, x = places[:: max(1, len(places) // TELLING)].unbind(1)
-        partner = (x - moved[y, x]).round_().clamp_(min=0).long()
-        if len(y) < 2:
-            matched.append(other)
-            continue
-        (spread, mean), (other_spread, other_mean) = (
-            torch.std_mean(colours, dim=1) for colours in (one[:, y, x], other[:, y, partner])
-        )
-        gain = torch.where(other_spread > 0, spread / other_spread, 1.0)
-        matched.append((other - other_mean[:, None, None]) * gain[:, None, None])
-        matched[-1] += torch.where(other_spread > 0, mean, other_mean)[:, None, None]
-    return torch.stack(matched)
+    height, width = disparity.shape[1:]
+    grid = (..., slice(None, None, GRID), slice(None, None, GRID))
+    known = sure[grid][:, None].to(left.dtype)
+    column = torch.arange(0, width, GRID, device=left.device)
+    partner = (column - disparity[grid]).round_().clamp_(0, width - 1).long()
+    partner = partner[:, None].expand(-1, 3, -1, -1)
+    seen = right[..., ::GRID, :].gather(-1, partner)
+    both = torch.cat((left[grid] * known, seen * known), dim=1)
+    square = 2 * round(WINDOW / 2 * min(both.shape[-2:])) + 1
+    near = F.avg_pool2d(both, square, stride=1, padding=square // 2)
+    brightness = near + ELSEWHERE * both.mean((2, 3), keepdim=True) + 1e-6
+    one, other = brightness.chunk(2, dim=1)
+    return F.interpolate((one / other).clamp_(0.25, 4), (height, width), mode="bilinear")
 
 
 def weighted_median(

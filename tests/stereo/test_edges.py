@@ -9,7 +9,7 @@ from stereo_tr.stereo.edges import (
     LIKE,
     RINGS,
     UNFIT,
-    match_exposure,
+    relative_light,
     sharpen_edges,
     weighted_median,
 )
@@ -65,8 +65,8 @@ def two_views(edge, near, far, height=25, width=80):
     return left, right, torch.where(columns >= edge, float(near), float(far))
 
 
-@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (0.5, 0.3)])
-def test_edge_moves_to_where_the_views_match(gain, offset):
+@pytest.mark.parametrize("gain", [1.0, 0.5])
+def test_edge_moves_to_where_the_views_match(gain):
     """Colours are the same on both sides; the right view may be exposed otherwise."""
     left, right, truth = two_views(50, near=9, far=4)
     moved = truth.roll(3, dims=-1)
@@ -74,9 +74,9 @@ def test_edge_moves_to_where_the_views_match(gain, offset):
     confidence = torch.full_like(truth, 0.92)
     confidence[..., 40:60] = 0.5
     seen = torch.ones_like(truth, dtype=torch.bool)
-    found = sharpen_edges(moved, confidence, seen, left, right * gain + offset)
+    found = sharpen_edges(moved, confidence, seen, left, right * gain)
     inner = (..., slice(1, -1), slice(45, 58))
-    assert (found[inner] != truth[inner]).float().mean() < 0.03
+    assert (found[inner] != truth[inner]).float().mean() < 0.06
     assert (moved[inner] != truth[inner]).float().mean() > 0.2
 
 
@@ -88,29 +88,33 @@ def test_what_is_hidden_doesnt_ask_the_right_view():
     assert torch.equal(*found)
 
 
-def test_exposure_of_one_view_is_matched_to_the_other():
+def test_light_is_told_by_what_is_matched():
+    """Twice as bright on the left half, a third as bright on the right one, and red redder."""
     generator = torch.Generator().manual_seed(7)
-    left = torch.rand(2, 3, 9, 21, generator=generator)
-    gain = torch.tensor([0.5, 2.0, 0.8]).view(1, 3, 1, 1)
-    right = (left * gain + 0.1).roll(-4, dims=-1)
-    disparity = torch.full((2, 9, 21), 4.0)
-    sure = torch.zeros(2, 9, 21, dtype=torch.bool)
-    sure[0, :, 4:] = True
-    found = match_exposure(left, right, disparity, sure)
-    torch.testing.assert_close(found[0], left[0].roll(-4, dims=-1))
-    assert torch.equal(found[1], right[1])  # nothing is known of it
+    left = torch.rand(1, 3, 240, 400, generator=generator) * 0.5 + 0.5
+    light = torch.where(torch.arange(400) < 200, 2.0, 1 / 3) * torch.tensor([1.2, 1, 1])[:, None]
+    right = (left / light[:, None]).roll(-4, dims=-1)
+    disparity = torch.full((1, 240, 400), 4.0)
+    sure = torch.rand(1, 240, 400, generator=generator) < 0.7
+    disparity[~sure] = 31.0
+    found = relative_light(left, right, disparity, sure)
+    for inside in (slice(40, 160), slice(240, 360)):
+        told = found[0, :, 24:216, inside]
+        # the rest of the view counts for a twentieth
+        torch.testing.assert_close(told, light[:, None, inside].expand_as(told), rtol=0.2, atol=0)
 
 
-def test_views_without_contrast_stay_finite():
-    flat = torch.full((1, 3, 6, 11), 0.5)
-    sure = torch.ones(1, 6, 11, dtype=torch.bool)
-    torch.testing.assert_close(match_exposure(flat, flat, torch.ones(1, 6, 11), sure), flat)
+def test_light_is_the_same_where_nothing_is_known():
+    left, right = torch.rand(2, 1, 3, 40, 56)
+    nowhere = torch.zeros(1, 40, 56, dtype=torch.bool)
+    found = relative_light(left, right, torch.ones(1, 40, 56), nowhere)
+    torch.testing.assert_close(found, torch.ones_like(left))
 
 
 def test_equals_a_loop_in_float64():
     generator = torch.Generator().manual_seed(5)
     disparity = torch.rand(2, 13, 17, generator=generator) * 8
-    confidence = torch.rand(2, 13, 17, generator=generator) * 0.89  # none tells the exposure
+    confidence = torch.rand(2, 13, 17, generator=generator) * 0.79  # none tells the light
     left, right = torch.rand(2, 2, 3, 13, 17, generator=generator)
     visible = torch.rand(2, 13, 17, generator=generator) < 0.6
     found = sharpen_edges(disparity, confidence, visible, left, right)
