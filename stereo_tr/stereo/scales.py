@@ -26,7 +26,7 @@ from .planes import complete
 
 LEAST_ENLARGEMENT = 1.05
 """a pair that is nearly large enough is matched as it is"""
-COARSE_PENALTY = 0.4
+COARSE_PENALTY = 0.3
 """the coarse answer stands where its confidence times this exceeds the fine one's: its confidence
 is about pixels of a smaller picture, and detail is lost there"""
 FINER, FINER_PENALTY = 1.4, 0.8

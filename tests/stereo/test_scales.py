@@ -46,11 +46,11 @@ def test_small_pairs_are_matched_enlarged():
 
 def test_the_coarse_answer_stands_where_it_is_clearly_surer():
     for coarse_confidence, expected in ((0.55, 3.0), (0.95, 0.48 * 30 / 12)):
-        model = WidthModel({30: 0.3, 12: coarse_confidence})
+        model = WidthModel({30: 0.25, 12: coarse_confidence})
         found = match_at_scales(model, *views(20, 30), Scales(coarse=0.4))
         assert model.shown == [(8, 12), (20, 30)]
         torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), expected))
-        chosen = 0.3 if coarse_confidence < 0.8 else coarse_confidence
+        chosen = 0.25 if coarse_confidence < 0.8 else coarse_confidence
         torch.testing.assert_close(found.confidence, torch.full((1, 20, 30), chosen))
 
 
@@ -86,8 +86,8 @@ def test_a_guided_model_is_told_what_the_coarse_look_found():
 
 def test_a_third_look_is_told_the_surer_of_both():
     """In its own pixels: the coarse 1.2 px of 30 columns are 1.68 of 42; the fine 3 are 4.2."""
-    for coarse_confidence, disparity, confidence in ((0.95, 1.68, 0.95), (0.55, 4.2, 0.3)):
-        model = GuidedModel({30: 0.3, 12: coarse_confidence, 42: 0.5})
+    for coarse_confidence, disparity, confidence in ((0.95, 1.68, 0.95), (0.55, 4.2, 0.25)):
+        model = GuidedModel({30: 0.25, 12: coarse_confidence, 42: 0.5})
         match_at_scales(model, *views(20, 30), Scales(coarse=0.4, guided=True).thorough())
         assert model.shown[-1] == (28, 42)
         torch.testing.assert_close(model.told.disparity, torch.full((1, 28, 42), disparity))
