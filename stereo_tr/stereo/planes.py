@@ -5,9 +5,9 @@ between. Most of what is blank is flat: if one plane holds for most of what is k
 region, by how sure that is, the unsure rest of the region takes the plane's disparity, seen by the
 right camera or not. A region that isn't flat has no such plane and stays as it is.
 
-A wall behind something is seen in pieces. So a region also looks at others of its colour: where
-more of what is known of both agrees on one plane than of the region alone, it is a piece of that
-wall.
+A wall behind something is seen in pieces. So a region that doesn't clearly agree also looks at
+others of its colour: if it and one of them agree on a plane, and more of all of them fits that one
+than the region's own, it is a piece of that wall.
 
 Letters  B views, H W image in pixels, N pixels of a region
 Source   planes fitted to segments of like colour: Tao, Sawhney and Kumar 2001,
@@ -36,10 +36,12 @@ AGREES = 1.0
 """pixels of disparity from a plane that still fit it"""
 MAJORITY = 0.6
 """of what is known of a region, weighed by squared confidence: as much must fit its plane"""
+CLEAR = 0.8
+"""of it fits its plane: then no other is looked for"""
 ALIKE = 30 / 255
 """of the mean colour, each of RGB: regions that differ by less can be pieces of one wall"""
 LEAST_PART = 0.25
-"""of what is known of each of two pieces must fit their common plane, too"""
+"""of what is known of a piece must fit a plane that it shares"""
 SURE = 0.85
 """confidence from which a pixel keeps what was found"""
 TRIALS = 100
@@ -113,7 +115,7 @@ def blank_regions(
         cv2.erode(blank, square), connectivity=4
     )
     for label in range(1, count):
-        x, y, width, height, area = boxes[label]
+        x, y, width, height, area = map(int, boxes[label])
         if area < LEAST_AREA * view.size:
             continue
         place = (slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1))
@@ -135,26 +137,34 @@ def fit_plane(
 def _best_plane(
     found: Float[np.ndarray, "H W"], piece: _Piece, pieces: Sequence[_Piece]
 ) -> Array | None:
-    """The plane, from the box's first pixel on, that most agrees with: of one piece, or of two."""
-    place, weight = piece.place, piece.weight
-    best, most = _fit(*_known(found[place], weight)) or (None, 0.0)
-    mine = _known(found[place], weight, place)
-    for other in pieces:
-        if other is piece or np.abs(other.colour - piece.colour).max() > ALIKE:
-            continue
-        both = mine, _known(found[other.place], other.weight, other.place)
-        if not all(len(weights) for *_, weights in both):
-            continue
-        common = _fit(*(np.concatenate(part, axis=-1) for part in zip(*both, strict=True)))
-        if common is None or common[1] <= most:
-            continue
-        (a, b, c), share = common
-        parts = [
-            weights[_fits(common[0], *known)].sum() / weights.sum() for *known, weights in both
-        ]
-        if min(parts) >= LEAST_PART:
-            best, most = np.array((a + b * place[1].start + c * place[0].start, b, c)), share
-    return best
+    """The plane of the piece, from its box's first pixel on: its own, or one that it shares."""
+    place = piece.place
+    own = _fit(*_known(found[place], piece.weight))
+    if own is not None and own[1] >= CLEAR:
+        return own[0]
+    alike = [p for p in pieces if p is not piece and np.abs(p.colour - piece.colour).max() <= ALIKE]
+    mine, *others = [_known(found[p.place], p.weight, p.place) for p in (piece, *alike)]
+    if len(mine[1]) == 0:
+        return None
+
+    def support(plane: Array) -> float:
+        return sum(weights[_fits(plane, *known)].sum() for *known, weights in (mine, *others))
+
+    candidates = [] if own is None else [_moved(own[0], -place[1].start, -place[0].start)]
+    for other in others:
+        common = _fit(*(np.concatenate(part, axis=-1) for part in zip(mine, other, strict=True)))
+        *known, weights = mine
+        if common and weights[_fits(common[0], *known)].sum() >= LEAST_PART * weights.sum():
+            candidates.append(common[0])
+    if not candidates:
+        return None
+    return _moved(max(candidates, key=support), place[1].start, place[0].start)
+
+
+def _moved(plane: Array, columns: int, rows: int) -> Array:
+    """The same plane as seen from a first pixel that lies so far right and down."""
+    a, b, c = plane
+    return np.array((a + b * columns + c * rows, b, c))
 
 
 def _known(
@@ -164,13 +174,13 @@ def _known(
 ) -> tuple[Array, Array, Array]:
     """Points (1, x, y) of the image [3, N], their disparities and weights: about JUDGES of them.
 
-    `place` is where in the image the first pixel lies.
+    `place` is where in the image the first pixel lies. Each weighs as much as those it stands for.
     """
     y, x = np.nonzero(weight)
     step = max(1, -(-len(x) // JUDGES))
     y, x = y[::step], x[::step]
     points = np.stack((np.ones(len(x)), x + place[1].start, y + place[0].start))
-    return points, disparity[y, x].astype(np.float64), weight[y, x].astype(np.float64)
+    return points, disparity[y, x].astype(np.float64), step * weight[y, x].astype(np.float64)
 
 
 def _fit(points: Array, values: Array, weights: Array) -> tuple[Array, float] | None:
