@@ -93,6 +93,30 @@ def test_a_piece_takes_the_plane_of_a_wall_that_goes_on_elsewhere():
     assert torch.allclose(complete(*found, left)[PIECE], plane[PIECE], atol=1e-3)
 
 
+def test_most_of_a_wall_outvotes_a_piece_and_a_spot():
+    """The piece has a plane of its own, a wrong one, on which a spot elsewhere lies as well."""
+    left, plane, found, confidence, visible = pieces_of_a_wall()
+    rng = np.random.default_rng(6)
+    wrong = np.zeros(plane.shape, bool)
+    wrong[0, 10:80, 30:58] = rng.random((70, 28)) < 0.65
+    found = torch.where(torch.from_numpy(wrong), torch.tensor(40.0), plane)
+    spot = (0, slice(20, 34), slice(118, 134))
+    left[..., 20:34, 118:134] = 0.6
+    found[spot] = 40.0
+    completed = complete(found, confidence, visible, left)
+    assert torch.allclose(completed[PIECE], plane[PIECE], atol=1e-3)
+
+
+def test_a_clear_piece_keeps_its_plane():
+    """Two walls of one colour; a sixth of the smaller one was found on the plane of the larger."""
+    left, plane, found, confidence, visible = pieces_of_a_wall()
+    found = plane.clone()
+    found[0, 10:80, 30:58] += 6
+    found[0, 10:22, 30:58] -= 6  # a sixth
+    completed = complete(found, confidence, visible, left)
+    assert torch.allclose(completed[PIECE], plane[PIECE] + 6, atol=1e-3)
+
+
 @pytest.mark.parametrize("alone", ["other colour", "other plane", "nothing known"])
 def test_a_piece_of_another_wall_stays(alone):
     left, _, found, confidence, visible = pieces_of_a_wall(0.9 if alone == "other colour" else 0.6)
