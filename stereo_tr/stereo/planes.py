@@ -16,6 +16,7 @@ Tests    tests/stereo/test_planes.py; what it gains on real pairs: docs/accuracy
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -42,6 +43,8 @@ ALIKE = 30 / 255
 """of the mean colour, each of RGB: regions that differ by less can be pieces of one wall"""
 LEAST_PART = 0.25
 """of what is known of a piece must fit a plane that it shares"""
+OTHERS = 5
+"""pieces at most, those of which most is known, that a piece looks at"""
 SURE = 0.85
 """confidence from which a pixel keeps what was found"""
 TRIALS = 100
@@ -55,18 +58,35 @@ Array = NDArray[np.float64]
 
 
 class _Piece:
-    """A blank region, and what is known of it."""
+    """A blank region of a view, and what is known of it."""
 
     def __init__(
         self,
         place: tuple[slice, slice],
         region: Bool[np.ndarray, "rows columns"],
+        colours: Float[np.ndarray, "rows columns 3"],
+        disparity: Float[np.ndarray, "rows columns"],
         weight: Float[np.ndarray, "rows columns"],
-        colours: Float[np.ndarray, "N 3"],
     ) -> None:
-        """Box and pixels of the region, how much each pixel counts, and their RGB."""
-        self.place, self.region, self.weight = place, region, weight
-        self.colour = colours.mean(0)
+        """Box and pixels of the region; in the box RGB, what was found, and how much it counts."""
+        self.place, self.region = place, region
+        self.colour = colours[region].mean(0)
+        self._disparity, self._weight = disparity, weight * region
+
+    @cached_property
+    def known(self) -> tuple[Array, Array, Array]:
+        """See `_known`."""
+        return _known(self._disparity, self._weight, self.place)
+
+    @cached_property
+    def amount(self) -> float:
+        """Of what is known."""
+        return float(self._weight.sum())
+
+    def agreed(self, plane: Array) -> float:
+        """Of what is known, as much fits the plane."""
+        *points, weights = self.known
+        return float(weights[_fits(plane, *points)].sum())
 
 
 def complete(
@@ -85,15 +105,15 @@ def complete(
     for index, view in enumerate(left.permute(0, 2, 3, 1).cpu().numpy()):
         found, sure, seen = (map_[index].cpu().numpy() for map_ in (disparity, confidence, visible))
         pieces = [
-            _Piece(place, region, sure[place] ** 2 * (region & seen[place]), view[place][region])
+            _Piece(place, region, view[place], found[place], sure[place] ** 2 * seen[place])
             for place, region in blank_regions(view.mean(-1))
         ]
         for piece in pieces:
             place, region = piece.place, piece.region
-            plane = _best_plane(found, piece, pieces)
+            plane = _best_plane(piece, pieces)
             if plane is None:
                 continue
-            expected = _values(plane, region.shape)
+            expected = _values(plane, place)
             off = (np.abs(expected - found[place]) > AGREES) | ~seen[place]
             off &= region & (sure[place] < SURE) & (expected > 0)
             changed = torch.from_numpy(off).to(planes.device)
@@ -118,7 +138,8 @@ def blank_regions(
         x, y, width, height, area = map(int, boxes[label])
         if area < LEAST_AREA * view.size:
             continue
-        place = (slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1))
+        bottom, right = min(y + height + 1, view.shape[0]), min(x + width + 1, view.shape[1])
+        place = (slice(max(y - 1, 0), bottom), slice(max(x - 1, 0), right))
         yield place, cv2.dilate((labels[place] == label).astype(np.uint8), square) > 0
 
 
@@ -134,37 +155,24 @@ def fit_plane(
     return fitted and fitted[0]
 
 
-def _best_plane(
-    found: Float[np.ndarray, "H W"], piece: _Piece, pieces: Sequence[_Piece]
-) -> Array | None:
-    """The plane of the piece, from its box's first pixel on: its own, or one that it shares."""
-    place = piece.place
-    own = _fit(*_known(found[place], piece.weight))
+def _best_plane(piece: _Piece, pieces: Sequence[_Piece]) -> Array | None:
+    """The plane of a piece: its own, or one that it shares; None where it has none."""
+    own = _fit(*piece.known)
     if own is not None and own[1] >= CLEAR:
         return own[0]
-    alike = [p for p in pieces if p is not piece and np.abs(p.colour - piece.colour).max() <= ALIKE]
-    mine, *others = [_known(found[p.place], p.weight, p.place) for p in (piece, *alike)]
-    if len(mine[1]) == 0:
+    if len(piece.known[0].T) == 0:
         return None
-
-    def support(plane: Array) -> float:
-        return sum(weights[_fits(plane, *known)].sum() for *known, weights in (mine, *others))
-
-    candidates = [] if own is None else [_moved(own[0], -place[1].start, -place[0].start)]
+    alike = [p for p in pieces if p is not piece and np.abs(p.colour - piece.colour).max() <= ALIKE]
+    others = sorted(alike, key=lambda p: p.amount, reverse=True)[:OTHERS]
+    candidates = [] if own is None else [own[0]]
     for other in others:
-        common = _fit(*(np.concatenate(part, axis=-1) for part in zip(mine, other, strict=True)))
-        *known, weights = mine
-        if common and weights[_fits(common[0], *known)].sum() >= LEAST_PART * weights.sum():
+        both = zip(piece.known, other.known, strict=True)
+        common = _fit(*(np.concatenate(part, axis=-1) for part in both))
+        if common and piece.agreed(common[0]) >= LEAST_PART * piece.known[2].sum():
             candidates.append(common[0])
     if not candidates:
         return None
-    return _moved(max(candidates, key=support), place[1].start, place[0].start)
-
-
-def _moved(plane: Array, columns: int, rows: int) -> Array:
-    """The same plane as seen from a first pixel that lies so far right and down."""
-    a, b, c = plane
-    return np.array((a + b * columns + c * rows, b, c))
+    return max(candidates, key=lambda plane: sum(p.agreed(plane) for p in (piece, *others)))
 
 
 def _known(
@@ -211,8 +219,8 @@ def _fits(plane: Array, points: Array, values: Array) -> NDArray[np.bool_]:
     return np.abs(a + b * points[1] + c * points[2] - values) < AGREES
 
 
-def _values(plane: Array, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _values(plane: Array, place: tuple[slice, slice]) -> NDArray[np.float32]:
     """The plane's disparity at every pixel of a box."""
-    rows, columns = (np.arange(count, dtype=np.float32) for count in shape)
+    rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in place)
     a, b, c = plane.astype(np.float32)
     return a + b * columns + (c * rows)[:, None]
