@@ -16,7 +16,6 @@ Tests    tests/stereo/test_planes.py; what it gains on real pairs: docs/accuracy
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -71,17 +70,9 @@ class _Piece:
         """Box and pixels of the region; in the box RGB, what was found, and how much it counts."""
         self.place, self.region = place, region
         self.colour = colours[region].mean(0)
-        self._disparity, self._weight = disparity, weight * region
-
-    @cached_property
-    def known(self) -> tuple[Array, Array, Array]:
-        """See `_known`."""
-        return _known(self._disparity, self._weight, self.place)
-
-    @cached_property
-    def amount(self) -> float:
-        """Of what is known."""
-        return float(self._weight.sum())
+        weight = weight * region
+        self.known = _known(disparity, weight, place)  # a sample: boxes of many pieces are large
+        self.amount = float(weight.sum())
 
     def agreed(self, plane: Array) -> float:
         """Of what is known, as much fits the plane."""
