@@ -7,7 +7,7 @@ from stereo_tr.scripts.train import main
 from stereo_tr.training import train
 from tests.scene_trees import write_flying_things
 
-HEIGHT, WIDTH, STEPS = 48, 96, 12
+HEIGHT, WIDTH, STEPS = 48, 96, 20
 COMMAND = f"""--weights cstr_small --data flyingthings3d --augmentation none --height {HEIGHT}
     --width {WIDTH} --batch 3 --steps {STEPS} --learning-rate 1e-3 --warmup 2 --ema 0.7
     --validate flyingthings3d --validate-every {STEPS} --workers 0"""
