@@ -6,7 +6,7 @@ twice: at `coarse` of the scale for a sixth of the cost, and at full scale, wher
 coarse look excludes cost more. The coarse answer stands where it is clearly surer. With time to
 spare it is asked a third time, of the pair enlarged. What is unsure on blank walls then goes on as
 the wall does, pixels that the right camera doesn't see take the background's disparity, and depth
-edges move to where the photograph has them.
+edges move to where both photographs have them.
 
 Letters  B batch, H W image in pixels, h w the same at another scale
 Tests    tests/stereo/test_scales.py; what it gains on real pairs: docs/accuracy.md
