@@ -52,6 +52,8 @@ JUDGES = 5000
 """pixels of a region, about, that judge a plane"""
 ROUNDS = 10
 """of least squares over the pixels that fit"""
+LEAST_SPREAD = 0.1
+"""determinant of the covariance of places, px^4: with less they lie on a line and make no plane"""
 
 Array = NDArray[np.float64]
 
@@ -151,7 +153,7 @@ def _best_plane(piece: _Piece, pieces: Sequence[_Piece]) -> Array | None:
     own = _fit(*piece.known)
     if own is not None and own[1] >= CLEAR:
         return own[0]
-    if len(piece.known[0].T) == 0:
+    if not piece.amount:
         return None
     alike = [p for p in pieces if p is not piece and np.abs(p.colour - piece.colour).max() <= ALIKE]
     others = sorted(alike, key=lambda p: p.amount, reverse=True)[:OTHERS]
@@ -200,6 +202,8 @@ def _fit(points: Array, values: Array, weights: Array) -> tuple[Array, float] | 
         some, wanted, share = points[:, fits], values[fits], weights[fits]
         # sums, no products of matrices: NumPy's threads would wait for torch's
         moments = [[(share * one * other).sum() for other in some] for one in some]
+        if np.linalg.det(moments) <= LEAST_SPREAD * moments[0][0] ** 3:
+            break  # and the plane before stands
         plane = np.linalg.solve(moments, [(share * one * wanted).sum() for one in some])
     agreed = weights[_fits(plane, points, values)].sum()
     return (plane, agreed) if agreed >= MAJORITY else None

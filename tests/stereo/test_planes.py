@@ -195,3 +195,13 @@ def test_a_plane_is_fitted_through_outliers():
 def test_too_little_makes_no_plane(known):
     """Nothing, or points on one line."""
     assert fit_plane(np.ones((9, 11), np.float32), known.astype(np.float32)) is None
+
+
+def test_all_that_fits_may_end_up_on_a_line():
+    """A column, and two faint pixels beside it that fit the plane tried first and no better one."""
+    disparity, weight = (np.zeros((6, 3), np.float32) for _ in range(2))
+    disparity[:, 1], weight[:, 1] = (10.0, 11.0, 9.8, 9.9, 10.0, 9.9), 1.0
+    disparity[1, ::2], weight[1, ::2] = 11.4, 0.2
+    a, b, c = fit_plane(disparity, weight)
+    off = np.abs(a + b + c * np.arange(6) - disparity[:, 1])
+    assert (off < 1).sum() >= 5
