@@ -29,16 +29,23 @@ from .pretrained import (
     packaged_weights,
     require_stereo,
 )
+from .stereo.rectification import largest_offset
 from .stereo.scales import Scales, match_at_scales
 from .swapped import look_swapped
 
 DEFAULT_MODEL = "cstr_small"
+LARGE_OFFSET = 1.0
+"""rows: by so much views differ whose calibration should be repeated"""
 SMALLEST_SIDE = 16
 """pixels: below this nothing is left of an image at the strides that models match at"""
 
 
 class SwappedViewsWarning(UserWarning):
     """The left and the right view seem to be exchanged; the disparity then means nothing."""
+
+
+class MisalignedRowsWarning(UserWarning):
+    """Points lie in other rows of the right view; that was put right, but calibration has aged."""
 
 
 class StereoResult(NamedTuple):
@@ -130,7 +137,8 @@ class StereoMatcher:
         [H, W, 4], alpha ignored: uint8, uint16 that spans 0 to 65535, or float in [0, 1]. Raises
         ValueError for other arrays or views of different size, FileNotFoundError, and MemoryError
         where the device is too small. Warns with SwappedViewsWarning where left and right look
-        exchanged.
+        exchanged, and with MisalignedRowsWarning where points lie more than a row further up or
+        down in the right view; models that look twice (cstr_small) have moved that view first.
         """
         views = prepare_views(left, right)
         if look_swapped(*views):
@@ -159,7 +167,9 @@ class StereoMatcher:
                     f"of {self.device}; use a smaller image or another device"
                 ) from error
             raise
-        disparity, *shares = map(_to_numpy, maps)
+        if maps.row_offset is not None and largest_offset(maps.row_offset) > LARGE_OFFSET:
+            warnings.warn(_misaligned(maps.row_offset, left, right), MisalignedRowsWarning, 2)
+        disparity, *shares = map(_to_numpy, maps[:3])
         # The published models can say a little less than 0.
         return StereoResult(np.maximum(disparity, 0), *shares)
 
@@ -185,6 +195,18 @@ def prepare_views(
             f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed"
         )
     return views
+
+
+def _misaligned(
+    offset: Float[Tensor, "1 3"], left: str | Path | np.ndarray, right: str | Path | np.ndarray
+) -> str:
+    centre, at_right, at_bottom = offset[0].tolist()
+    return (
+        f"{_name(right, 'right')} isn't aligned with {_name(left, 'left')}: points lie lower in "
+        f"it, by {centre:+.1f} px in its centre, {at_right:+.1f} more at its right border and "
+        f"{at_bottom:+.1f} more at its lower one. It was moved for this match; the cameras need "
+        "calibrating anew"
+    )
 
 
 def _name(view: str | Path | np.ndarray, side: str) -> str:

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from stereo_tr.matcher import StereoMatcher, SwappedViewsWarning
+from stereo_tr.datasets.generated import GeneratedScenes
+from stereo_tr.matcher import MisalignedRowsWarning, StereoMatcher, SwappedViewsWarning
+from stereo_tr.stereo.metrics import bad_n
 from stereo_tr.stereo.output import StereoOutput
 from stereo_tr.stereo.scales import Scales
 
@@ -122,3 +124,24 @@ def test_swapped_views_are_warned_of(matcher):
         matcher(left, right)
     with pytest.warns(SwappedViewsWarning, match="the left view and the right view look swapped"):
         matcher(right, left)
+
+
+def test_a_right_view_that_lies_too_low_is_moved_and_warned_of():
+    """Matched as well as before it was lowered; without the move a third more would be wrong."""
+    scene = GeneratedScenes(240, 320, seed=4, photographs=False, camera=False)[2]
+    left, right = (view.permute(1, 2, 0).numpy() for view in (scene.left, scene.right))
+    lower = np.concatenate((right[:1], right[:1], right[:-2]))
+    matcher = StereoMatcher.from_pretrained()
+
+    def wrong(result):
+        seen = scene.valid & ~scene.occluded
+        seen[-4:] = False  # rows that the lowered view lacks
+        return bad_n(torch.from_numpy(result.disparity), scene.disparity, seen, 2).item()
+
+    before = wrong(matcher(left, right))
+    with pytest.warns(
+        MisalignedRowsWarning, match=r"right view isn't aligned .* by \+2\.0 px in its centre"
+    ):
+        assert wrong(matcher(left, lower)) < before + 0.5
+    matcher.scales = Scales(matcher.scales.least_pixels)
+    assert wrong(matcher(left, lower)) > before + 25

@@ -4,7 +4,8 @@ Seen small, a picture shows what a flat wall belongs to: a token covers more of 
 lead to its edge. Seen large, it shows detail. So a model that tells its own confidence is asked
 twice: at `coarse` of the scale for a sixth of the cost, and at full scale, where matches that the
 coarse look excludes cost more. The coarse answer stands where it is clearly surer. With time to
-spare it is asked a third time, of the pair enlarged. What is unsure on blank walls then goes on as
+spare it is asked a third time, of the pair enlarged. Where the coarse look finds points in other
+rows of the right view, that view is moved first. What is unsure on blank walls then goes on as
 the wall does, pixels that the right camera doesn't see take the background's disparity, and depth
 edges move to where both photographs have them.
 
@@ -23,6 +24,7 @@ from .edges import sharpen_edges
 from .expectation import Expectation
 from .output import maps_only
 from .planes import complete
+from .rectification import moved_up, vertical_offset
 
 LEAST_ENLARGEMENT = 1.05
 """a pair that is nearly large enough is matched as it is"""
@@ -33,6 +35,10 @@ FINER, FINER_PENALTY = 1.4, 0.8
 """how much larger a third look is than the usual one, and that one's penalty beside it"""
 HIDDEN = 0.5
 """occlusion probability above which a pixel takes the background's disparity"""
+MATCHED = 0.8
+"""confidence of pixels that tell in which rows of the right view points lie"""
+MOVES = 4
+"""times that the right view is moved at most: after the first, more is sure"""
 
 
 class Scales(NamedTuple):
@@ -64,6 +70,8 @@ class Maps(NamedTuple):
     """pixels"""
     occlusion: Float[Tensor, "B H W"]
     confidence: Float[Tensor, "B H W"]
+    row_offset: Float[Tensor, "B 3"] | None = None
+    """how the right view was moved first (see `vertical_offset`); None: it wasn't looked into"""
 
 
 def fine_factor(scales: Scales, height: int, width: int) -> float:
@@ -87,7 +95,7 @@ def match_at_scales(
     factor = fine_factor(scales, *left.shape[-2:])
     if scales.coarse is None:
         return look(model, left, right, factor)
-    coarse = look(model, left, right, factor * scales.coarse)
+    coarse, right = _with_rows_aligned(model, left, right, factor * scales.coarse)
     chosen = look(model, left, right, factor, coarse if scales.guided else None)
     if scales.finer is not None:
         guide = _surer(chosen, coarse, COARSE_PENALTY) if scales.guided else None
@@ -97,13 +105,29 @@ def match_at_scales(
     visible = chosen.occlusion <= HIDDEN
     known = complete(chosen.disparity, chosen.confidence, visible, left)
     edges = sharpen_edges(known, chosen.confidence, visible, left, right)
-    return chosen._replace(disparity=edges)
+    return chosen._replace(disparity=edges, row_offset=coarse.row_offset)
+
+
+def _with_rows_aligned(
+    model: nn.Module, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"], factor: float
+) -> tuple[Maps, Float[Tensor, "B 3 H W"]]:
+    """What is found at `factor`, and the right view; both anew where points lie in other rows."""
+    found, moved, offset = look(model, left, right, factor), right, left.new_zeros(len(left), 3)
+    for _ in range(MOVES):
+        sure = (found.confidence > MATCHED) & (found.occlusion <= HIDDEN)
+        more = vertical_offset(left, moved, found.disparity, sure)
+        if not more.any():
+            break
+        offset = offset + more
+        moved = moved_up(right, offset)
+        found = look(model, left, moved, factor)
+    return found._replace(row_offset=offset), moved
 
 
 def _surer(fine: Maps, coarse: Maps, penalty: float) -> Maps:
     """The coarse answer where its confidence times `penalty` exceeds the fine one's."""
     surer = coarse.confidence * penalty > fine.confidence
-    return Maps(*(torch.where(surer, c, f) for c, f in zip(coarse, fine, strict=True)))
+    return Maps(*(torch.where(surer, c, f) for c, f in zip(coarse[:3], fine[:3], strict=True)))
 
 
 def look(
@@ -131,7 +155,7 @@ def look(
     if factor == 1:
         return found
     disparity, *shares = (
-        F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found
+        F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found[:3]
     )
     return Maps(disparity * (size[1] / width), *shares)  # a length along a row grows with the width
 

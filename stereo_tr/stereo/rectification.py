@@ -1,0 +1,157 @@
+"""A pair that isn't quite rectified: by how many rows its right view lies too low, put right.
+
+Matching along a row needs a point in the same row of both views. Cameras get knocked and lenses
+drift; a row or two lose thin things and weak texture first, then everything. But seen small, a pair
+still matches, and wherever that is sure it tells how the rows lie: the offset is taken to be a
+plane over the view (a shift, a tilt, a stretch), and found by following the slope of the brightness
+from coarse to fine, where unlike pixels hardly count.
+
+Letters  B views, H W image in pixels, h w the same at a coarser level, N points that are compared
+Source   Lucas and Kanade 1981, "An iterative image registration technique"; the weights: Cauchy's
+Tests    tests/stereo/test_rectification.py; what it gains on real pairs: docs/accuracy.md
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+LEVELS = (8, 4, 2, 1)
+"""pixels across what counts as one: an offset of two such pixels at the first can be followed"""
+LEAST_SIDE = 24
+"""such pixels: levels that have fewer are left out"""
+STEPS = 4
+"""at each level"""
+POINTS = 50_000
+"""about as many are compared at most, on a grid"""
+WINDOW = 9
+"""pixels across the square whose mean is taken off, since views differ in exposure"""
+FITS = 0.03
+"""difference of brightness at which a point counts half"""
+MOST_UNLIKE = 0.15
+"""and the most that a point adds when two offsets are compared"""
+LEAST_POINTS = 500
+"""fewer that are sure tell nothing"""
+GAIN = 0.01
+"""an offset has to make the views that much more alike, as a share"""
+RIDGE = 1e-6
+"""squared slope of brightness, per point: less tells nothing, and the offset stays"""
+LEAST_OFFSET = 0.2
+"""rows somewhere in the view: less isn't worth another look"""
+
+
+def vertical_offset(
+    left: Float[Tensor, "B 3 H W"],
+    right: Float[Tensor, "B 3 H W"],
+    disparity: Float[Tensor, "B H W"],
+    sure: Bool[Tensor, "B H W"],
+) -> Float[Tensor, "B 3"]:
+    """Rows by which a point lies lower in the right view than in the left one.
+
+    At the centre of the view, and how many more at its right and at its lower border. Told by the
+    pixels that are `sure` of their `disparity` (pixels). All 0 where the views don't tell, or where
+    it is less than LEAST_OFFSET everywhere.
+    """
+    none = offset = disparity.new_zeros(len(disparity), 3)
+    told = torch.zeros_like(none[:, 0], dtype=torch.bool)
+    for level in LEVELS:
+        if min(disparity.shape[1:]) < level * LEAST_SIDE:
+            continue
+        points, before = _Points(left, right, disparity, sure, level), offset
+        for _ in range(STEPS):
+            offset = offset - points.step(offset).clamp(-level, level)
+        better = points.unlikeness(offset) < points.unlikeness(before)
+        offset = torch.where(better[:, None], offset, before)
+        told = points.unlikeness(offset) < (1 - GAIN) * points.unlikeness(none)
+        told = told & (points.known.sum(1) >= LEAST_POINTS)
+    told = told & (largest_offset(offset) >= LEAST_OFFSET)
+    return torch.where(told[:, None], offset, 0.0)
+
+
+def largest_offset(offset: Float[Tensor, "B 3"]) -> Float[Tensor, " B"]:
+    """The most rows of it in any corner of the view."""
+    return offset.abs().sum(1)
+
+
+class _Points:
+    """What is compared at one level: points of the left view, and where they are in the right."""
+
+    def __init__(
+        self,
+        left: Float[Tensor, "B 3 H W"],
+        right: Float[Tensor, "B 3 H W"],
+        disparity: Float[Tensor, "B H W"],
+        sure: Bool[Tensor, "B H W"],
+        level: int,
+    ) -> None:
+        here, self.there = _detail(left, level), _detail(right, level)
+        self.level, (height, width) = level, here.shape[2:]
+        spacing = max(1, round((height * width / POINTS) ** 0.5))
+        rows, columns = (
+            torch.arange(0, side, spacing, device=left.device) for side in (height, width)
+        )
+        rows, columns = (each.flatten() for each in torch.meshgrid(rows, columns, indexing="ij"))
+        full_width = disparity.shape[2]
+        middle = (rows * level + level // 2) * full_width + columns * level + level // 2
+        self.here = here.flatten(1)[:, rows * width + columns]
+        self.row, self.column = rows, columns - disparity.flatten(1)[:, middle] / level
+        self.known = sure.flatten(1)[:, middle] & (self.column >= 0)
+        full = [(side - 1) / level for side in disparity.shape[1:]]
+        across = 2 * self.column / full[1] - 1
+        down = (2 * self.row / full[0] - 1).expand_as(across)
+        self.plane = torch.stack((torch.ones_like(across), across, down), dim=1)
+
+    def compared(
+        self, offset: Float[Tensor, "B 3"]
+    ) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+        """How much brighter the right view is, and how much more so a row further down."""
+        row = self.row + (offset[:, :, None] * self.plane).sum(1) / self.level
+        rows = torch.stack((row, row - 1, row + 1), dim=1)
+        columns = self.column[:, None].expand_as(rows)
+        at, above, below = _sampled(self.there, columns, rows)[:, 0].unbind(1)
+        return at - self.here, (below - above) / (2 * self.level)
+
+    def step(self, offset: Float[Tensor, "B 3"]) -> Float[Tensor, "B 3"]:
+        """By how much the offset is too large: a least-squares fit with Cauchy's weights."""
+        unlike, slope = self.compared(offset)
+        slopes = slope[:, None] * self.plane
+        weighed = slopes * (self.known / (1 + (unlike / FITS) ** 2))[:, None]
+        # Sums written out: autocast would take products of matrices in low precision.
+        normal = (weighed[:, :, None] * slopes[:, None]).sum(-1)
+        stiff = RIDGE * self.row.numel() * torch.eye(3, device=normal.device)
+        return torch.linalg.solve(normal + stiff, (weighed * unlike[:, None]).sum(-1))
+
+    def unlikeness(self, offset: Float[Tensor, "B 3"]) -> Float[Tensor, " B"]:
+        """How much the views differ, all known points together."""
+        return (self.compared(offset)[0].abs().clamp(max=MOST_UNLIKE) * self.known).sum(1)
+
+
+def moved_up(
+    view: Float[Tensor, "B 3 H W"], offset: Float[Tensor, "B 3"]
+) -> Float[Tensor, "B 3 H W"]:
+    """The view with every row taken from `offset` (see `vertical_offset`) further down."""
+    height, width = view.shape[2:]
+    row, column = (torch.arange(s, device=view.device, dtype=view.dtype) for s in (height, width))
+    down, across = 2 * row / (height - 1) - 1, 2 * column / (width - 1) - 1
+    centre, right, lower = offset[:, :, None, None].unbind(1)
+    there = row[:, None] + centre + right * across + lower * down[:, None]
+    return _sampled(view, column.expand_as(there), there, "bicubic").clamp(0, 1)
+
+
+def _detail(view: Float[Tensor, "B 3 H W"], level: int) -> Float[Tensor, "B 1 h w"]:
+    """Brightness, without its mean in a square around, of pixels `level` across."""
+    grey = F.avg_pool2d(view.mean(1, keepdim=True), level)
+    edge = WINDOW // 2
+    return grey - F.avg_pool2d(F.pad(grey, (edge,) * 4, mode="replicate"), WINDOW, 1)
+
+
+def _sampled(
+    view: Float[Tensor, "B C H W"],
+    column: Float[Tensor, "B h w"],
+    row: Float[Tensor, "B h w"],
+    mode: str = "bilinear",
+) -> Float[Tensor, "B C h w"]:
+    """What lies between the pixels; beyond the border its last ones are repeated."""
+    height, width = view.shape[2:]
+    at = torch.stack((2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1), dim=-1)
+    return F.grid_sample(view, at, mode, "border", align_corners=True)
