@@ -42,8 +42,8 @@ PROTOCOL = (
     "(GPU): the sizes of all tensors that torch's operations read and write, over the rate of a "
     "large copy; peak memory there is that of the tensors. All of it at the scales that the model "
     "asks for: cstr_small sees a pair twice, and a small pair enlarged. Textbook: every tensor of "
-    "the model's equations made whole, the same weights. NAME:onnx and NAME:torchscript: the "
-    "exported file, run by onnxruntime and by torch. A training step: forward, backward, "
+    "the model's equations made whole, the same weights. NAME:onnx, NAME:torchscript and "
+    "NAME:pt2: the exported file, run by onnxruntime and by torch. A training step: forward, backward, "
     "optimizer, one pair; its arithmetic is taken as three times the forward pass's."
 )
 
@@ -64,7 +64,7 @@ class Benchmark:
     """where the models run: cpu, cuda, ..."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """of matrix products and convolutions; fp16 on CUDA only"""
-    formats: tuple[Literal["onnx", "torchscript"], ...] = ()
+    formats: tuple[Literal["onnx", "torchscript", "pt2"], ...] = ()
     """files to export each model to and to run beside it, on the CPU"""
     baseline: Annotated[Literal["textbook"] | None, NO_DEFAULT] = None
     """textbook: beside each published model the same equations with every tensor made whole"""

@@ -4,12 +4,12 @@
     stereo-tr export --model sttr --weights sttr.pth.tar --out sttr.onnx
     stereo-tr export --out cstr_small.onnx --time
 
-The graph takes batches of any height and width: stereo models `left` and `right`, RGB in [0, 1],
-[B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W]; cstr_small
-also takes the disparity that a look at a smaller scale `expected` and the `certainty` of that,
-[B, H, W], or zeros. Vision models take `images` and give `scores`. Before the file gets its name it
-runs beside the model at two sizes that it wasn't recorded for; where they differ, nothing is
-written. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
+The graph takes batches (.pt2: of one) of any height and width: stereo models `left` and `right`,
+RGB in [0, 1], [B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W];
+cstr_small also takes the disparity that a look at a smaller scale `expected` and the `certainty` of
+that, [B, H, W], or zeros. Vision models take `images` and give `scores`. Before the file gets its
+name it runs beside the model at two sizes that it wasn't recorded for; where they differ, nothing
+is written. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
 
 Tests  tests/test_export.py
 """
@@ -62,10 +62,11 @@ class Export:
     """name of the model (default: what the weights say, or cstr_small)"""
     weights: Annotated[str | None, NO_DEFAULT] = None
     """file of weights or a packaged name (default: the packaged ones; random for other models)"""
-    format: Literal["onnx", "torchscript"] = "onnx"
-    """onnx: for onnxruntime and many others; torchscript: torch.jit.load, also in C++"""
+    format: Literal["onnx", "torchscript", "pt2"] = "onnx"
+    """onnx: for onnxruntime and many others; torchscript: torch.jit.load, also in C++; pt2:
+    torch.export.load, for torch's own compilers, batches of one"""
     out: Path
-    """file to write: .onnx or .torchscript"""
+    """file to write: .onnx, .torchscript or .pt2"""
     time: bool = False
     """print how fast the file runs beside the model, with one thread and with all"""
 
@@ -88,7 +89,7 @@ def export(settings: Export) -> dict[str, float]:
     graph = graph_of(model, name)
     with atomic(settings.out) as path:
         write_graph(model, name, path, settings.format)
-        measured = {"difference": _check(graph, path, f"{name} as {settings.format}")}
+        measured = {"difference": _check(graph, path, name, settings.format)}
     print(f"{settings.out}: {settings.out.stat().st_size / 1e6:.1f} MB")
     if settings.time:
         measured |= _time(graph, settings.out)
@@ -145,6 +146,8 @@ def runner(path: Path) -> "Callable[..., Sequence[Tensor]]":
                 None, {name: x.numpy() for name, x in zip(names, given, strict=True)}
             )
         ]
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
     return torch.jit.load(path)
 
 
@@ -169,12 +172,16 @@ def _given(graph: "Graph", batch: int, height: int, width: int) -> "tuple[Tensor
     return tuple(views[name] for name in graph.inputs)
 
 
-def _check(graph: "Graph", path: Path, called: str) -> float:
+def _check(graph: "Graph", path: Path, model: str, form: str) -> float:
     """Run the file beside the model; return the largest difference, ValueError where it matters."""
     import torch
 
+    from stereo_tr.exporting import ONE_AT_A_TIME
+
+    called = f"{model} as {form}"
+    sizes = [(1 if form in ONE_AT_A_TIME else batch, *size) for batch, *size in CHECKED]
     written, largest, beyond = runner(path), 0.0, 0.0
-    for size in CHECKED:
+    for size in sizes:
         given = _given(graph, *size)
         with torch.inference_mode():
             expected = graph.module(*given)
@@ -199,9 +206,9 @@ def _check(graph: "Graph", path: Path, called: str) -> float:
             ]
         largest = max(largest, *(each.max().item() for each in difference))
         beyond = max(beyond, _beyond(difference))
-    sizes = " and ".join(f"{batch}x{height}x{width}" for batch, height, width in CHECKED)
+    checked = " and ".join(f"{batch}x{height}x{width}" for batch, height, width in sizes)
     print(
-        f"checked at {sizes}: differs from the model by {largest:.1e} at most, by more than "
+        f"checked at {checked}: differs from the model by {largest:.1e} at most, by more than "
         f"{TOLERANCE} in {beyond:.2%}"
     )
     if beyond > DRAWN:

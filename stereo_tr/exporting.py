@@ -1,11 +1,12 @@
-"""Models as graphs in files: ONNX and TorchScript.
+"""Models as graphs in files: ONNX, TorchScript, and what torch.export writes (.pt2).
 
     write_graph(model, "cstr_small", Path("cstr_small.onnx"), "onnx")
 
-Batch, height and width stay open. Both formats come from one trace, which records sizes as the
+Batch, height and width stay open. The first two come from one trace, which records sizes as the
 arithmetic they are; a decision that Python takes on a size is recorded as it fell for the example,
-and the models take none between EXAMPLE_SIZE and any larger size. torch's newer exporter reasons
-about sizes in symbols, which takes it minutes for a stereo model where a trace takes seconds (torch
+and the models take none between EXAMPLE_SIZE and any larger size. torch.export reasons about sizes
+in symbols instead and writes down what has to hold of them. Its convolutions tell one image from
+many, so its files take one at a time; and it can't follow the windows of Swin and MOAT (torch
 2.13). `stereo-tr export` writes no file that it hasn't seen give the model's results at other
 sizes.
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.fx.experimental._config as fx_config
 from torch import Tensor, nn
 from torch.onnx import symbolic_helper
 
@@ -38,10 +40,12 @@ from .stereo.scales import Scales
 if TYPE_CHECKING:
     import onnx
 
-FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript"}
+FORMATS = {"onnx": ".onnx", "torchscript": ".torchscript", "pt2": ".pt2"}
 """and the suffix of their files"""
 OPSET = 20
 """of ONNX: the first that resizes and samples as torch does, for maps of any rank"""
+ONE_AT_A_TIME = ("pt2",)
+"""formats whose batches are of one"""
 EXAMPLE_SIZE = (141, 174)
 """pixels: multiples of nothing, so that everything that pads or cuts does; large enough for every
 window of every model"""
@@ -122,13 +126,15 @@ def write_graph(model: nn.Module, name: str, path: Path, form: str = "onnx") -> 
     Raises ValueError for a model or a format that can't be, or where a package is missing; OSError.
     """
     graph = graph_of(model, name)
-    with torch.inference_mode(), _quiet():
+    with torch.no_grad(), _quiet():  # torch.export takes no inference mode
         if form == "onnx":
             data = _onnx(graph, name)
         elif form == "torchscript":
             buffer = io.BytesIO()
             torch.jit.save(_trace(graph), buffer, _extra_files=_metadata(graph, name))
             data = buffer.getvalue()
+        elif form == "pt2":
+            data = _pt2(graph, name)
         else:
             raise ValueError(f"format {form!r}; allowed are {', '.join(FORMATS)}")
     write_bytes(path, data)
@@ -141,6 +147,29 @@ def _metadata(graph: Graph, name: str) -> dict[str, str]:
 
 def _trace(graph: Graph) -> torch.jit.ScriptModule:
     return torch.jit.trace(graph.module, graph.example(), check_trace=False)
+
+
+def _pt2(graph: Graph, name: str) -> bytes:
+    """What torch.export makes of it. ValueError where it can't follow what becomes of sizes."""
+    free = torch.export.Dim.DYNAMIC
+    images, maps = {2: free, 3: free}, {1: free, 2: free}
+    sizes = [images if channels else maps for channels in graph.inputs.values()]
+    views, told = sizes[:2], tuple(sizes[2:])
+    shapes = (*views, told) if told else tuple(views)  # what is told comes as *told
+    try:
+        # Else sides that are multiples of 16 or hold one token become cases of their own.
+        with fx_config.patch(backed_size_oblivious=True):
+            program = torch.export.export(
+                graph.module, graph.example(batch=1), dynamic_shapes=shapes, strict=False
+            )
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files=_metadata(graph, name))
+    except Exception as error:  # of many kinds, from deep within torch
+        raise ValueError(
+            f"{name} can't be written as .pt2, since torch.export can't follow its sizes; another "
+            f"--format may ({str(error).strip().splitlines()[0]})"
+        ) from error
+    return buffer.getvalue()
 
 
 def _onnx(graph: Graph, name: str) -> bytes:

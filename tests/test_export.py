@@ -117,6 +117,45 @@ def test_windows_in_torchscript(name, tmp_path):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_tiny"])
+def test_vision_models_in_pt2(name, tmp_path):
+    model, path = graphs.tiny(name), tmp_path / f"tiny{FORMATS['pt2']}"
+    with graphs.shapes_unchecked():
+        write_graph(model, name, path, "pt2")
+    extra = {"model": ""}
+    loaded = torch.export.load(path, extra_files=extra).module()
+    assert extra["model"] == name
+    for size in ((128, 96), (151, 203)):  # the graph was recorded for 141x174
+        images = torch.rand(1, 3, *size)
+        with torch.inference_mode():
+            expected = model(images)
+            (found,) = loaded(images)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_stereo_model_in_pt2(stereo, tmp_path, capsys):
+    """The command itself checks it at two sizes, of which one is a multiple of 16."""
+    path = tmp_path / "tiny.pt2"
+    arguments = ["--weights", str(stereo[0]), "--format", "pt2", "--out", str(path)]
+    with graphs.shapes_unchecked():
+        main(arguments)
+    assert "checked at 1x128x144 and 1x165x203" in capsys.readouterr().out
+    assert path.exists()
+
+
+def test_what_torch_export_cannot_follow_is_told(tmp_path, capsys, monkeypatch):
+    def lost(*given, **settings):
+        raise RuntimeError("size 7\nand more")
+
+    monkeypatch.setattr(torch.export, "export", lost)
+    arguments = ["--model", "moat_0", "--format", "pt2", "--out", str(tmp_path / "a.pt2")]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "moat_0 can't be written as .pt2" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_exported_is_told(tmp_path, capsys):
     for arguments, words in (
         (["--out", "a.bin"], "a.bin: a file of --format onnx ends .onnx"),

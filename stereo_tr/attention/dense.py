@@ -34,7 +34,7 @@ def dense(
     x: Float[Tensor, "*B C"], weight: Float[Tensor, "D C"], bias: Float[Tensor, " D"] | None = None
 ) -> Float[Tensor, "*B D"]:
     """Return x weight^T + bias: `F.linear`, up to rounding."""
-    if x.shape[:-1].numel() * weight.numel() < WORTH or not _convolves(x, weight):
+    if not _convolves(x, weight) or x.shape[:-1].numel() * weight.numel() < WORTH:
         return F.linear(x, weight, bias)
     return _convolved(x, weight, bias).view(*x.shape[:-1], -1)
 
@@ -44,7 +44,7 @@ def dense_by_head(
 ) -> Float[Tensor, "B E T R"] | None:
     """Return each head's x weight^T, heads beside each other; None where that isn't faster."""
     batch, heads, tokens, _ = x.shape
-    if batch * tokens * weight.numel() < WORTH_BY_HEAD or not _convolves(x, weight):
+    if not _convolves(x, weight) or batch * tokens * weight.numel() < WORTH_BY_HEAD:
         return None
     together = x.transpose(1, 2).flatten(2)  # as heads lie in memory
     found = _convolved(together, weight.flatten(0, 1), groups=heads)

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from ..attention.precision import full_precision
 from ..datasets.panoptic_sample import PADDING, PanopticSample
 from .assignment import (
     LEAST_WEIGHT,
@@ -102,7 +103,7 @@ def losses_of_targets(
     of the semantic branch; None leaves that loss out.
     """
     # In single precision also where the model computes in half: these are sums over many pixels.
-    with torch.autocast(output.final.mask_logits.device.type, enabled=False):
+    with full_precision(output.final.mask_logits.device):
         return _losses_of_targets(output, targets, semantic, losses or MaskLosses())
 
 

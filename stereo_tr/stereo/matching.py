@@ -39,18 +39,17 @@ def optimal_transport(
     scores[..., :, -1] = dustbin
     if iterations == 0:
         return scores.log_softmax(-1)
-    total = float(tokens + keys)
-    row_mass = scores.new_full((tokens + 1,), 1 / total).log()
-    column_mass = scores.new_full((keys + 1,), 1 / total).log()
-    row_mass[-1] = scores.new_tensor(keys / total).log()
-    column_mass[-1] = scores.new_tensor(tokens / total).log()
+    # Arithmetic of tensors: a number made of sizes would be fixed in a recorded graph.
+    total, unit = tokens + keys, scores.new_ones(1)
+    row_mass = (torch.cat((unit.expand(tokens), unit * keys)) / total).log()
+    column_mass = (torch.cat((unit.expand(keys), unit * tokens)) / total).log()
     highest = scores.detach().amax(-1)  # of each row; the dustbin keeps it finite
     branching = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if not branching and (highest - scores[..., -1].detach()).max() <= SAFE_SPREAD:
         rows, columns = _scale(scores, highest, row_mass, column_mass, iterations)
     else:
         rows, columns = _scale_logarithms(scores, row_mass, column_mass, iterations)
-    offset = rows + scores.new_tensor(total).log()
+    offset = rows + (unit * total).log()
     return (scores + offset[..., None]).add_(columns[..., None, :])
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..attention import Dense
 from ..attention.memory import joined, pieces
+from ..attention.precision import full_precision
 from ..datasets.sample import StereoSample
 from ..vision.classifier import Classifier
 from . import losses
@@ -199,7 +200,7 @@ class ContextStereoTransformer(nn.Module):
         In float32 whatever the layers before compute in: its exponentials would blow rounding up.
         """
         left, right = self.to_descriptor(tokens).to(self.dustbin.dtype).chunk(2)
-        with torch.autocast(tokens.device.type, enabled=False):
+        with full_precision(tokens.device):
             left = left * (self.temperature.exp() * left.shape[-1] ** -0.5)
             scores = left @ right.transpose(-1, -2)
             if expected is not None:
@@ -242,4 +243,5 @@ def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
 def _pad(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H2 W2"]:
     """Repeat the last row and column up to the next multiple of the pyramid's stride."""
     height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+    rows, columns = ((side + STRIDE - 1) // STRIDE * STRIDE for side in (height, width))
+    return F.pad(images, (0, columns - width, 0, rows - height), mode="replicate")

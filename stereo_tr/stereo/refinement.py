@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..attention import Columns, Dense, PositionTables, Rows, attend
 from ..attention.memory import pieces
+from ..attention.precision import full_precision
 from ..convolution import ResidualBlock, convolution
 from .matching import RawMatch
 from .upsampling import upsample
@@ -56,7 +57,7 @@ class Propagation(nn.Module):
         # Disparities are averaged here: in full precision, whatever the layers around compute in.
         kind = self.to_query.weight.dtype
         query, key = self.to_query(tokens).to(kind), self.to_key(tokens).to(kind)
-        with torch.autocast(tokens.device.type, enabled=False):
+        with full_precision(tokens.device):
             return self._spread(query, key, disparity, trust, height, width)
 
     @staticmethod
@@ -257,7 +258,7 @@ class DetailRefinement(nn.Module):
         columns = (whole.long()[..., None] + steps).clamp(0, width - 1)
         rows = torch.arange(batch * height, device=left.device).view(batch, height, 1, 1)
         seen = F.embedding((rows * width + columns).flatten(1, 2), right.flatten(0, 1))
-        with torch.autocast(left.device.type, enabled=False):
+        with full_precision(left.device):
             similar = (seen @ left[..., None]).view(batch, height, width, -1).permute(0, 3, 1, 2)
         between = similar[:, 1:] * (1 - share) + similar[:, :-1] * share
         return between * channels**-0.5

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stereo_tr.attention.memory import joined, pieces
 from stereo_tr.datasets.sample import StereoSample
 
+from ...attention.precision import full_precision
 from ..matching import optimal_transport
 from ..output import StereoOutput, scores_kept
 from .features import Backbone, PairNorm, QuarterTokens, SampledTokens
@@ -92,7 +93,7 @@ class PublishedStereo(nn.Module):
         columns = self.tokenizer.centres(width).to(left.device)
         token_occluded = None if occluded is None else at_tokens(occluded, rows, columns)
         # What is exponentiated, and the disparity itself, in float32 under any autocast.
-        with torch.autocast(left.device.type, enabled=False):
+        with full_precision(left.device):
             seen = (each.to(self.dustbin.dtype) for each in seen)
             found, scores, log_assignment = self.match(*seen, distance, token_occluded)
         token_disparity = found.disparity * scale
@@ -107,7 +108,7 @@ class PublishedStereo(nn.Module):
             # their way back half as fast (measured). Not so before the matching: ties that rounding
             # decides would fall otherwise.
             image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(left.device.type, enabled=False):
+        with full_precision(left.device):
             disparity, occlusion = self.adjustment(
                 nearest(upsampled, size), nearest(found.occlusion, size), image
             )
