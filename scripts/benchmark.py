@@ -43,8 +43,8 @@ PROTOCOL = (
     "large copy; peak memory there is that of the tensors. All of it at the scales that the model "
     "asks for: cstr_small sees a pair twice, and a small pair enlarged. Textbook: every tensor of "
     "the model's equations made whole, the same weights. NAME:onnx, NAME:torchscript and "
-    "NAME:pt2: the exported file, run by onnxruntime and by torch. A training step: forward, backward, "
-    "optimizer, one pair; its arithmetic is taken as three times the forward pass's."
+    "NAME:pt2: the exported file, run by onnxruntime and by torch. A training step: forward, "
+    "backward, optimizer, one pair; its arithmetic is taken as three times the forward pass's."
 )
 
 
