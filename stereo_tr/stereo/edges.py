@@ -40,8 +40,9 @@ MATCHED = 0.8
 GRID, WINDOW, ELSEWHERE = 8, 0.15, 0.05
 """pixels between those that are asked; the square over which light is averaged, as a share of the
 shorter side; what the rest of the view counts beside it"""
-AT_ONCE = 2**13
-"""pixels: changed together, as few as stay in a processor's cache (measured)"""
+AT_ONCE, AT_ONCE_ON_GPU = 2**13, 2**18
+"""pixels: changed together, as few as stay in a processor's cache (measured); elsewhere so many
+that launching what is done with them hardly counts (not measured)"""
 
 
 def sharpen_edges(
@@ -65,7 +66,7 @@ def sharpen_edges(
     trust, seen = confidence.flatten() + LEAST_WEIGHT, visible.flatten()
     rows, columns = _disc(disparity.device)
     before, result = disparity.flatten(), disparity.flatten().clone()
-    for some in places.split(AT_ONCE):
+    for some in places.split(AT_ONCE if disparity.device.type == "cpu" else AT_ONCE_ON_GPU):
         x, y = some % width, some // width % height
         view = some - y * width - x  # where the view begins
 
