@@ -139,9 +139,8 @@ def test_a_right_view_that_lies_too_low_is_moved_and_warned_of():
         return bad_n(torch.from_numpy(result.disparity), scene.disparity, seen, 2).item()
 
     before = wrong(matcher(left, right))
-    with pytest.warns(
-        MisalignedRowsWarning, match=r"right view isn't aligned .* by \+(1\.9|2\.0) px in its centre"
-    ):
+    told = r"right view isn't aligned .* by \+(1\.9|2\.0) px in its centre"
+    with pytest.warns(MisalignedRowsWarning, match=told):
         assert wrong(matcher(left, lower)) < before + 0.5
     matcher.scales = Scales(matcher.scales.least_pixels)
     assert wrong(matcher(left, lower)) > before + 25

@@ -46,14 +46,16 @@ def vertical_offset(
     right: Float[Tensor, "B 3 H W"],
     disparity: Float[Tensor, "B H W"],
     sure: Bool[Tensor, "B H W"],
+    start: Float[Tensor, "B 3"] | None = None,
 ) -> Float[Tensor, "B 3"]:
     """Rows by which a point lies lower in the right view than in the left one.
 
     At the centre of the view, and how many more at its right and at its lower border. Told by the
-    pixels that are `sure` of their `disparity` (pixels). All 0 where the views don't tell, or where
-    it is less than LEAST_OFFSET everywhere.
+    pixels that are `sure` of their `disparity` (pixels). As at the `start`, or all 0, where the
+    views don't tell, or where it differs from that by less than LEAST_OFFSET everywhere.
     """
-    none = offset = disparity.new_zeros(len(disparity), 3)
+    none = disparity.new_zeros(len(disparity), 3)
+    start = offset = none if start is None else start
     told = torch.zeros_like(none[:, 0], dtype=torch.bool)
     for level in LEVELS:
         if min(disparity.shape[1:]) < level * LEAST_SIDE:
@@ -65,8 +67,8 @@ def vertical_offset(
         offset = torch.where(better[:, None], offset, before)
         told = points.unlikeness(offset) < (1 - GAIN) * points.unlikeness(none)
         told = told & (points.known.sum(1) >= LEAST_POINTS)
-    told = told & (largest_offset(offset) >= LEAST_OFFSET)
-    return torch.where(told[:, None], offset, 0.0)
+    told = told & (largest_offset(offset - start) >= LEAST_OFFSET)
+    return torch.where(told[:, None], offset, start)
 
 
 def largest_offset(offset: Float[Tensor, "B 3"]) -> Float[Tensor, " B"]:

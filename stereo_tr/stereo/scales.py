@@ -115,10 +115,9 @@ def _with_rows_aligned(
     found, moved, offset = look(model, left, right, factor), right, left.new_zeros(len(left), 3)
     for _ in range(MOVES):
         sure = (found.confidence > MATCHED) & (found.occlusion <= HIDDEN)
-        more = vertical_offset(left, moved, found.disparity, sure)
-        if not more.any():
+        before, offset = offset, vertical_offset(left, right, found.disparity, sure, offset)
+        if torch.equal(offset, before):
             break
-        offset = offset + more
         moved = moved_up(right, offset)
         found = look(model, left, moved, factor)
     return found._replace(row_offset=offset), moved
