@@ -55,7 +55,8 @@ class StageRecorder:
 
 def stages(looks: Sequence[StereoOutput], size: tuple[int, int]) -> dict[str, Stage]:
     """Return STAGES of one pair, a view of `size`, of what the model said at each scale."""
-    first, last = looks[0], looks[-1]
+    coarse = [each for each in looks if each.details.size == looks[0].details.size]
+    first, last = coarse[-1], looks[-1]  # it looks anew once the right view has been moved
     match, adjusted, refined = (last.details.match, last.details.adjusted, last.details.refined)
     found = (
         (first.disparity, first.occlusion, 1, first.details.size),

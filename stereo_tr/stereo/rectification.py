@@ -33,7 +33,7 @@ MOST_UNLIKE = 0.15
 LEAST_POINTS = 500
 """fewer that are sure tell nothing"""
 GAIN = 0.02
-"""an offset has to make the views that much more alike, as a share: what gains less is as often a
+"""an offset has to make the views that much more alike, as a share: what gains less is mostly a
 little worse afterwards, for the blur of a view taken between its rows (90 generated scenes)"""
 RIDGE = 1e-6
 """squared slope of brightness, per point: less tells nothing, and the offset stays"""
