@@ -158,7 +158,7 @@ class StereoMatcher:
                 working_memory(working),
             ):
                 given = (view[None].to(self.device) for view in views)
-                maps = match_at_scales(self.model, *given, self.scales)
+                maps, offset = match_at_scales(self.model, *given, self.scales)
         except RuntimeError as error:  # how torch says it, on every device
             if "out of memory" in str(error) or "can't allocate memory" in str(error):
                 height, width = size
@@ -167,9 +167,9 @@ class StereoMatcher:
                     f"of {self.device}; use a smaller image or another device"
                 ) from error
             raise
-        if maps.row_offset is not None and largest_offset(maps.row_offset) > LARGE_OFFSET:
-            warnings.warn(_misaligned(maps.row_offset, left, right), MisalignedRowsWarning, 2)
-        disparity, *shares = map(_to_numpy, maps[:3])
+        if offset is not None and largest_offset(offset) > LARGE_OFFSET:
+            warnings.warn(_misaligned(offset, left, right), MisalignedRowsWarning, stacklevel=2)
+        disparity, *shares = map(_to_numpy, maps)
         # The published models can say a little less than 0.
         return StereoResult(np.maximum(disparity, 0), *shares)
 

@@ -70,7 +70,13 @@ class Maps(NamedTuple):
     """pixels"""
     occlusion: Float[Tensor, "B H W"]
     confidence: Float[Tensor, "B H W"]
-    row_offset: Float[Tensor, "B 3"] | None = None
+
+
+class Matched(NamedTuple):
+    """What all looks together say."""
+
+    maps: Maps
+    row_offset: Float[Tensor, "B 3"] | None
     """how the right view was moved first (see `vertical_offset`); None: it wasn't looked into"""
 
 
@@ -90,12 +96,12 @@ def match_at_scales(
     left: Float[Tensor, "B 3 H W"],
     right: Float[Tensor, "B 3 H W"],
     scales: Scales,
-) -> Maps:
+) -> Matched:
     """Match two views, RGB in [0, 1], as `scales` says; maps have the size of the views."""
     factor = fine_factor(scales, *left.shape[-2:])
     if scales.coarse is None:
-        return look(model, left, right, factor)
-    coarse, right = _with_rows_aligned(model, left, right, factor * scales.coarse)
+        return Matched(look(model, left, right, factor), None)
+    coarse, right, row_offset = _with_rows_aligned(model, left, right, factor * scales.coarse)
     chosen = look(model, left, right, factor, coarse if scales.guided else None)
     if scales.finer is not None:
         guide = _surer(chosen, coarse, COARSE_PENALTY) if scales.guided else None
@@ -105,13 +111,13 @@ def match_at_scales(
     visible = chosen.occlusion <= HIDDEN
     known = complete(chosen.disparity, chosen.confidence, visible, left)
     edges = sharpen_edges(known, chosen.confidence, visible, left, right)
-    return chosen._replace(disparity=edges, row_offset=coarse.row_offset)
+    return Matched(chosen._replace(disparity=edges), row_offset)
 
 
 def _with_rows_aligned(
     model: nn.Module, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"], factor: float
-) -> tuple[Maps, Float[Tensor, "B 3 H W"]]:
-    """What is found at `factor`, and the right view; both anew where points lie in other rows."""
+) -> tuple[Maps, Float[Tensor, "B 3 H W"], Float[Tensor, "B 3"]]:
+    """What is found at `factor`, the right view moved where its rows are others, and how it was."""
     found, moved, offset = look(model, left, right, factor), right, left.new_zeros(len(left), 3)
     for _ in range(MOVES):
         sure = (found.confidence > MATCHED) & (found.occlusion <= HIDDEN)
@@ -120,13 +126,13 @@ def _with_rows_aligned(
             break
         moved = moved_up(right, offset)
         found = look(model, left, moved, factor)
-    return found._replace(row_offset=offset), moved
+    return found, moved, offset
 
 
 def _surer(fine: Maps, coarse: Maps, penalty: float) -> Maps:
     """The coarse answer where its confidence times `penalty` exceeds the fine one's."""
     surer = coarse.confidence * penalty > fine.confidence
-    return Maps(*(torch.where(surer, c, f) for c, f in zip(coarse[:3], fine[:3], strict=True)))
+    return Maps(*(torch.where(surer, c, f) for c, f in zip(coarse, fine, strict=True)))
 
 
 def look(
@@ -154,7 +160,7 @@ def look(
     if factor == 1:
         return found
     disparity, *shares = (
-        F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found[:3]
+        F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found
     )
     return Maps(disparity * (size[1] / width), *shares)  # a length along a row grows with the width
 

@@ -29,7 +29,7 @@ def views(height, width):
 
 def test_as_it_is():
     model = WidthModel({30: 0.25})
-    found = match_at_scales(model, *views(20, 30), Scales())
+    found = match_at_scales(model, *views(20, 30), Scales()).maps
     assert model.shown == [(20, 30)]
     torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), 3.0))
 
@@ -37,7 +37,7 @@ def test_as_it_is():
 def test_small_pairs_are_matched_enlarged():
     model = WidthModel({60: 0.5, 46: 0.5})
     scales = Scales(least_pixels=2400)  # four times the pixels of 20x30: twice the sides
-    found = match_at_scales(model, *views(20, 30), scales)
+    found = match_at_scales(model, *views(20, 30), scales).maps
     # 12 px of 60 columns are 6 px of 30
     torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), 6.0))
     match_at_scales(model, *views(48, 46), scales)  # nearly large enough
@@ -47,7 +47,7 @@ def test_small_pairs_are_matched_enlarged():
 def test_the_coarse_answer_stands_where_it_is_clearly_surer():
     for coarse_confidence, expected in ((0.55, 3.0), (0.95, 0.48 * 30 / 12)):
         model = WidthModel({30: 0.25, 12: coarse_confidence})
-        found = match_at_scales(model, *views(20, 30), Scales(coarse=0.4))
+        found = match_at_scales(model, *views(20, 30), Scales(coarse=0.4)).maps
         assert model.shown == [(8, 12), (20, 30)]
         torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), expected))
         chosen = 0.25 if coarse_confidence < 0.8 else coarse_confidence
@@ -58,7 +58,7 @@ def test_a_third_look_stands_where_it_is_about_as_sure():
     scales = Scales(coarse=0.4).thorough()
     for finer_confidence, expected in ((0.45, 42**2 / 300 / 1.4), (0.35, 3.0)):
         model = WidthModel({30: 0.5, 12: 0.6, 42: finer_confidence})
-        found = match_at_scales(model, *views(20, 30), scales)
+        found = match_at_scales(model, *views(20, 30), scales).maps
         assert sorted(model.shown) == [(8, 12), (20, 30), (28, 42)]
         torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), expected))
     assert largest_factor(scales, 20, 30) == 1.4
@@ -108,7 +108,7 @@ class RowModel(nn.Module):
 
 
 def test_hidden_pixels_take_the_background():
-    found = match_at_scales(RowModel(), *views(1, 6), Scales(coarse=0.5))
+    found = match_at_scales(RowModel(), *views(1, 6), Scales(coarse=0.5)).maps
     # between 7 and 8 lies 7; at either end there is one neighbour only
     expected = torch.tensor([[[7.0, 7.0, 7.0, 7.0, 8.0, 8.0]]])
     torch.testing.assert_close(found.disparity, expected)
