@@ -1,10 +1,13 @@
 """With `pytest -n auto` there is a process for each core: each of them keeps to one thread.
 
 Where there is no GPU, Triton's kernels are interpreted. Triton looks at that when it is imported.
+Every test draws from a seed of its own, so that it does the same alone, in any order and in any
+process; `TEST_SEED=3 pytest` draws otherwise.
 """
 
 import os
 
+import pytest
 import torch
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -13,3 +16,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(int(os.environ.get("TEST_SEED", "0")))

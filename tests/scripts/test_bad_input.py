@@ -223,7 +223,8 @@ def test_no_memory(refused, views, monkeypatch):
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path[:0] = [{root!r}, {here!r}]
 import tiny
 from stereo_tr.matcher import StereoMatcher
