@@ -12,15 +12,12 @@ Tests    tests/attention/test_attend.py: float64 loops; tests/attention/test_mem
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from .dense import dense_by_head
 
@@ -78,98 +75,35 @@ def unskew(weights: Float[Tensor, "*B T S"]) -> Float[Tensor, "*B T R"]:
     return F.pad(flat, (queries - 1, 1)).unflatten(-1, (queries, offsets))
 
 
-def by_pair(
-    tokens: Float[Tensor, "B E T D"], table: Float[Tensor, "#E R D"], keys: int
-) -> Float[Tensor, "B E T S"]:
-    """Each token times the rows of its own offsets: skew(_offset_products(tokens, table), keys).
-
-    Half the arithmetic, because offsets that no pair has are left out, and a way back without
-    zeros around; for a copy of the table's rows for each pair of places, made anew on that way.
-    """
-
-    def product(tokens: Tensor, table: Tensor) -> Tensor:
-        pairs = table.to(tokens.dtype).unfold(-2, keys, 1).flip(1)
-        return (tokens.permute(1, 2, 0, 3) @ pairs).permute(2, 0, 1, 3)
-
-    return checkpoint(product, tokens, table, use_reentrant=False, preserve_rng_state=False)
-
-
-BLOCK = 64
-"""tokens whose offset products are made together: each then has its own offsets and at most 63 that
-it doesn't need, not as many as there are tokens (measured, 192 tokens: a fifth faster)"""
-
-
-class Work(NamedTuple):
-    """Memory for what offsets add to the scores of one piece after the other."""
-
-    products: Tensor
-    total: Tensor
-
-    @staticmethod
-    def numbers(queries: int, keys: int) -> tuple[int, int]:
-        """How many numbers of each a sequence needs for a head."""
-        rows, columns = (min(BLOCK, count) for count in (queries, keys))
-        return max(rows * (rows + keys - 1), columns * (columns + queries - 1)), queries * keys
-
-    @classmethod
-    def make(cls, query: Tensor, keys: int, length: int) -> Work:
-        """Room for `length` sequences."""
-        heads, queries = query.shape[1:3]
-        counts = cls.numbers(queries, keys)
-        return cls(*(query.new_empty(length * heads * count) for count in counts))
-
-    def added(
-        self, query: Tensor, key: Tensor, at_query: Tensor | None, at_key: Tensor | None
-    ) -> Float[Tensor, "B E T S"]:
-        """Sum of query table and key table, the latter as a key sees the queries; one may lack."""
-        shape = *query.shape[:3], key.shape[2]
-        total = self.total[: math.prod(shape)].view(shape)
-        if at_query is not None:
-            self._fill(total, query, at_query, torch.Tensor.copy_)
-        if at_key is not None:
-            put = torch.Tensor.copy_ if at_query is None else torch.Tensor.add_
-            self._fill(total.transpose(-1, -2), key, at_key, put)
-        return total
-
-    def _fill(self, total: Tensor, tokens: Tensor, table: Tensor, put: Callable) -> None:
-        """Put tokens[i] . table[j - i + T - 1] into total[i, j], a block of tokens at a time."""
-        count, others = total.shape[-2:]
-        for start in range(0, count, BLOCK):
-            stop = min(start + BLOCK, count)
-            offsets = table[:, count - stop : count - start + others - 1]
-            products = _offset_products(tokens[..., start:stop, :], offsets, self.products)
-            put(total[..., start:stop, :], skew(products, others))
-
-
 def added_scores(
     query: Tensor,
     key: Tensor,
     position: PositionTables,
     mask: Tensor | None,
     scale: int | float | None,
-    work: Work | None = None,
 ) -> Tensor | None:
     """Sum of what position and mask add to the scores; `query` is scaled already."""
-    queries, keys = query.shape[-2], key.shape[-2]
-    at_key = scaled_key_table(position, scale)
-    if at_key is not None:
-        at_key = at_key.flip(-2)  # from a key's place the offsets run the other way round
-    if position.query is None and at_key is None:
-        added = None
-    elif work is not None:
-        added = work.added(query, key, position.query, at_key)
-    else:
-        added = _sum(
-            _by_offset(query, position.query, keys),
-            _by_offset(key, at_key, queries, transposed=True),
-        )
-    if position.bias is not None:
-        added = position.bias if added is None else added + position.bias
-    if mask is not None:  # finite, so that a query that may look at nothing has no NaN
-        forbidden = torch.zeros_like(mask, dtype=query.dtype)
-        forbidden = forbidden.masked_fill(~mask, max(_FORBIDDEN, torch.finfo(query.dtype).min / 2))
-        added = forbidden if added is None else added + forbidden
-    return added
+    added = position.bias
+    if position.query is not None:
+        table = position.query.to(query.dtype).expand(query.shape[1], -1, -1)
+        added = _sum(added, skew(dense_by_head(query, table), key.shape[-2]))
+    if position.key is not None:
+        table = as_a_key_sees(scaled_key_table(position, scale))
+        table = table.to(key.dtype).expand(key.shape[1], -1, -1)
+        found = skew(dense_by_head(key, table), query.shape[-2])
+        added = _sum(added, found.transpose(-1, -2))
+    return added if mask is None else _sum(added, forbidden(mask, query.dtype))
+
+
+def forbidden(mask: Bool[Tensor, "*B T S"], dtype: torch.dtype) -> Float[Tensor, "*B T S"]:
+    """What to add to scores for a mask: finite, so that a query that sees nothing has no NaN."""
+    least = max(_FORBIDDEN, torch.finfo(dtype).min / 2)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, least)
+
+
+def as_a_key_sees(table: Float[Tensor, "#E R D"]) -> Float[Tensor, "#E R D"]:
+    """An offset table in the order of a key's place: from there offsets run the other way round."""
+    return table.flip(-2)
 
 
 def scaled_key_table(position: PositionTables, scale: int | float | None) -> Tensor | None:
@@ -179,42 +113,5 @@ def scaled_key_table(position: PositionTables, scale: int | float | None) -> Ten
     return position.key * (position.key.shape[-1] ** -0.5 if scale is None else scale)
 
 
-def _by_offset(
-    tokens: Float[Tensor, "B E T D"],
-    table: Float[Tensor, "#E R D"] | None,
-    others: int,
-    transposed: bool = False,
-) -> Tensor | None:
-    """Each token times the rows of its own offsets to the `others`; None without a table."""
-    if table is None:
-        return None
-    # Worth it in training, and where the copy is smaller than the scores (measured on a CPU).
-    training = torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if training and not tokens.is_cuda and tokens.shape[0] > tokens.shape[-1]:
-        found = by_pair(tokens, table, others)
-    else:
-        found = skew(_offset_products(tokens, table), others)
-    return found.transpose(-1, -2) if transposed else found
-
-
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     return other if one is None else one if other is None else one + other
-
-
-def _offset_products(
-    tokens: Float[Tensor, "B E T D"], table: Float[Tensor, "#E R D"], work: Tensor | None = None
-) -> Float[Tensor, "B E T R"]:
-    """Every token times every row of its head's table: one large product a head."""
-    batch, heads, count, _ = tokens.shape
-    table = table.to(tokens.dtype).expand(heads, -1, -1)
-    if not torch.is_grad_enabled():
-        products = dense_by_head(tokens, table)
-        if products is not None:
-            return products
-    table = table.transpose(1, 2)
-    out = None
-    if work is not None:
-        shape = heads, batch * count, table.shape[-1]
-        out = work[: shape[0] * shape[1] * shape[2]].view(shape)
-    products = torch.bmm(tokens.transpose(0, 1).flatten(1, 2), table, out=out)
-    return products.unflatten(1, (batch, count)).transpose(0, 1)

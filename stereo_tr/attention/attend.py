@@ -23,10 +23,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .added import PositionTables, Work, added_scores, scaled_key_table, unskew
+from .added import (
+    PositionTables,
+    added_scores,
+    as_a_key_sees,
+    forbidden,
+    scaled_key_table,
+    unskew,
+)
+from .by_offset import attend_by_offset
 from .dense import Dense
 from .kernels import kernels_serve
-from .memory import pieces
+from .memory import part_of, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,9 +124,9 @@ def attend(
     `scale` defaults to 1 / sqrt(D), `assignment` is a key of ASSIGNMENTS. A query that may look at
     nothing gets zeros, and a key that no query may look at goes to none.
 
-    The fused kernel serves whoever needs neither the scores nor another assignment than the one
-    over keys; for training on a CPU its backward pass is slower than the plain products, so there
-    it isn't used.
+    Fused ways serve whoever needs neither the scores nor another assignment than the one over keys;
+    in training on a CPU torch's own kernel is slower on the way back than the plain products, so
+    there it isn't used.
     """
     position = position or PositionTables()
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -127,7 +135,12 @@ def attend(
         query, key, value = map(turn, (query, key, value))
 
     fused = assignment == "over keys" and not with_scores and position.value is None
-    if fused and (query.is_cuda or not torch.is_grad_enabled()):
+    if fused and _by_offset_serves(query, position):
+        at_key = scaled_key_table(position, scale)
+        at_key = None if at_key is None else as_a_key_sees(at_key)
+        not_there = None if mask is None else forbidden(mask, query.dtype)
+        tokens = attend_by_offset(query, key, value, position.query, at_key, not_there)
+    elif fused and (query.is_cuda or not torch.is_grad_enabled()):
         tokens = _fused(query, key, value, position, mask, scale)
     else:
         scores = query @ key.transpose(-1, -2)
@@ -159,40 +172,34 @@ def _fused(
     mask: Tensor | None,
     scale: int | float | None,
 ) -> Tensor:
-    """Attend over keys without keeping scores or weights; `query` is scaled already.
+    """Attend over keys without keeping scores or weights; `query` is scaled already."""
+    plain = mask is None and position.bias is None and query.shape[-1] == value.shape[-1]
+    if _has_offsets(position) and plain and kernels_serve(query):
+        from .attend_kernel import MOST, attend_with_offsets  # Triton isn't everywhere
 
-    What offsets add is larger than the tokens by far. It is made for a few sequences at a time, in
-    one piece of memory that never leaves the cache.
-    """
-    batch, heads, queries, _ = query.shape
-    keys, parts = key.shape[-2], [slice(None)]
-    if position.query is not None or position.key is not None:
-        plain = mask is None and position.bias is None and query.shape[-1] == value.shape[-1]
-        if plain and kernels_serve(query):
-            from .attend_kernel import MOST, attend_with_offsets  # Triton isn't everywhere
-
-            if query.shape[-1] <= MOST:
-                at_key = scaled_key_table(position, scale)
-                return attend_with_offsets(query, key, value, position.query, at_key)
-        each = heads * sum(Work.numbers(queries, keys))
-        parts = pieces(batch, each * query.element_size(), cached=not query.is_cuda)
-    if len(parts) == 1:
-        bias = added_scores(query, key, position, mask, scale)
-        if bias is not None and bias.ndim == 3:  # with three axes the kernel takes twice as long
-            bias = bias[None]
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-    work = Work.make(query, keys, parts[0].stop)
-    tokens = query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
-    for part in parts:
-        q, k, v = query[part], key[part], value[part]
-        bias = added_scores(q, k, position, _of(part, mask), scale, work)
-        tokens[part] = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-    return tokens
+        if query.shape[-1] <= MOST:
+            at_key = scaled_key_table(position, scale)
+            return attend_with_offsets(query, key, value, position.query, at_key)
+    bias = added_scores(query, key, position, mask, scale)
+    if bias is not None and bias.ndim == 3:  # with three axes the kernel takes twice as long
+        bias = bias[None]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
 
 
-def _of(part: slice, mask: Tensor | None) -> Tensor | None:
-    """The mask of some sequences; it may be one for all of them."""
-    return mask if mask is None or mask.ndim < 4 or mask.shape[0] == 1 else mask[part]
+def _has_offsets(position: PositionTables) -> bool:
+    return position.query is not None or position.key is not None
+
+
+def _by_offset_serves(query: Tensor, position: PositionTables) -> bool:
+    """Whether `attend_by_offset` does it; compilers and files take torch's operations."""
+    return (
+        _has_offsets(position)
+        and position.bias is None
+        and query.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and (query.element_size() >= 4 or not torch.is_grad_enabled())
+    )
 
 
 class Attention(nn.Module):
@@ -255,7 +262,8 @@ class Attention(nn.Module):
             return self._attend(x, context, mask, tables, with_scores)
         tokens = torch.empty_like(x, memory_format=torch.contiguous_format)
         for part in parts:
-            found = self._attend(x[part], context[part], _of(part, mask), tables, False)
+            masked = None if mask is None else part_of(mask, part)
+            found = self._attend(x[part], context[part], masked, tables, False)
             tokens[part] = found.tokens
         return Attended(tokens, None)
 

@@ -9,6 +9,7 @@ Letters  C D channels in and out
 Tests    tests/attention/test_dense.py: float64 products, and their gradients
 """
 
+import math
 from functools import cache
 
 import torch
@@ -40,15 +41,41 @@ def dense(
 
 
 def dense_by_head(
-    x: Float[Tensor, "B E T D"], weight: Float[Tensor, "E R D"]
-) -> Float[Tensor, "B E T R"] | None:
-    """Return each head's x weight^T, heads beside each other; None where that isn't faster."""
+    x: Float[Tensor, "B E T D"], weight: Float[Tensor, "E R D"], room: Tensor | None = None
+) -> Float[Tensor, "B E T R"]:
+    """Return each head's x weight^T, in memory that lies as it was found.
+
+    `room` is memory for it that may be used, so that it needn't be found anew.
+    """
     batch, heads, tokens, _ = x.shape
-    if not _convolves(x, weight) or batch * tokens * weight.numel() < WORTH_BY_HEAD:
-        return None
-    together = x.transpose(1, 2).flatten(2)  # as heads lie in memory
-    found = _convolved(together, weight.flatten(0, 1), groups=heads)
-    return found.view(batch, tokens, heads, -1).transpose(1, 2)
+    if _convolves_by_head(x, weight):
+        found = _convolved(_side_by_side(x), weight.flatten(0, 1), groups=heads)
+        return found.view(batch, tokens, heads, -1).transpose(1, 2)
+    shape = heads, batch * tokens, weight.shape[1]
+    out = None if room is None else room[: math.prod(shape)].view(shape)
+    found = torch.bmm(x.transpose(0, 1).flatten(1, 2), weight.transpose(1, 2), out=out)
+    return found.unflatten(1, (batch, tokens)).transpose(0, 1)
+
+
+def dense_by_head_backward(
+    way_back: Float[Tensor, "B E T R"],
+    x: Float[Tensor, "B E T D"],
+    weight: Float[Tensor, "E R D"],
+) -> tuple[Float[Tensor, "B E T D"], Float[Tensor, "E R D"]]:
+    """Gradients of x and weight in `dense_by_head`."""
+    apart, of_each = (each.transpose(0, 1).flatten(1, 2) for each in (x, way_back))
+    # oneDNN's own way back to the weight is slower than a product (measured).
+    return dense_by_head(way_back, weight.mT), torch.bmm(of_each.mT, apart)
+
+
+def _convolves_by_head(x: Float[Tensor, "B E T D"], weight: Float[Tensor, "E R D"]) -> bool:
+    worth = x.shape[0] * x.shape[2] * weight.numel() >= WORTH_BY_HEAD
+    return worth and _convolves(x, weight)
+
+
+def _side_by_side(x: Float[Tensor, "B E T D"]) -> Float[Tensor, "B T C"]:
+    """Heads beside each other, as they lie in memory."""
+    return x.transpose(1, 2).flatten(2)
 
 
 def _convolved(

@@ -53,6 +53,11 @@ def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
     return [slice(start, min(start + length, count)) for start in range(0, count, max(1, length))]
 
 
+def part_of(mask: Tensor, part: slice) -> Tensor:
+    """What a piece of the sequences needs of a mask, which may be one for all of them."""
+    return mask if mask.ndim < 4 or mask.shape[0] == 1 else mask[part]
+
+
 def widened(part: slice, halo: int, count: int) -> tuple[slice, slice]:
     """Rows that a convolution must see to make rows `part` of `count`; where these lie within.
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stereo_tr.attention import ASSIGNMENTS, Attention, PositionTables, attend
-from stereo_tr.attention.added import by_pair, skew, unskew
+from stereo_tr.attention.added import skew, unskew
 
 B, E, T, S, D, V = 2, 3, 5, 7, 8, 4
 
@@ -202,24 +202,3 @@ def test_attention_names_what_cannot_be():
         Attention(10, 4)
     with pytest.raises(ValueError, match="'by lot'; known are over keys, over queries"):
         Attention(8, 4, assignment="by lot")
-
-
-@pytest.mark.parametrize("heads", [1, 3])
-def test_a_table_by_pair_is_a_loop_over_pairs_with_its_gradients(heads):
-    queries, keys, channels = 5, 4, 2
-    tokens = torch.randn(6, 3, queries, channels, requires_grad=True)
-    table = torch.randn(heads, queries + keys - 1, channels, requires_grad=True)
-    pairs = [
-        [(tokens[:, :, i] * table[:, j - i + queries - 1]).sum(-1) for j in range(keys)]
-        for i in range(queries)
-    ]
-    expected = torch.stack([torch.stack(row, -1) for row in pairs], -2)
-    found = by_pair(tokens, table, keys)
-    torch.testing.assert_close(found, expected)
-    way_back = torch.randn_like(found)
-    for one, other in zip(
-        torch.autograd.grad(found, (tokens, table), way_back),
-        torch.autograd.grad(expected, (tokens, table), way_back),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other)

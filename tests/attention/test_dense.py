@@ -7,7 +7,7 @@ import torch
 
 import stereo_tr.attention.dense  # noqa: F401  so that the module below is loaded
 from stereo_tr.attention import Dense
-from stereo_tr.attention.dense import dense, dense_by_head
+from stereo_tr.attention.dense import dense, dense_by_head, dense_by_head_backward
 
 MODULE = sys.modules["stereo_tr.attention.dense"]
 
@@ -43,17 +43,23 @@ def test_a_dense_layer_and_its_gradients(convolved, bias):
         assert torch.allclose(mine.grad.double(), other.grad, atol=1e-4)
 
 
-def test_every_head_by_its_own_weight(convolved):
-    torch.manual_seed(1)
+@pytest.mark.parametrize("room", [None, torch.empty(4 * 7 * 3 * 13 + 5)], ids=["new", "given"])
+def test_every_head_by_its_own_weight_and_the_way_back(convolved, room):
     x = torch.randn(4, 11, 3 * 17).unflatten(-1, (3, 17)).transpose(1, 2)  # as heads are split
+    x = x[:, :, 2:9]  # some tokens of each sequence
     weight = torch.randn(3, 13, 17)
-    found = dense_by_head(x[:, :, 2:9], weight)  # some tokens of each sequence
-    if not convolved[0]:
-        assert found is None
-        return
-    expected = torch.einsum("betd,erd->betr", x[:, :, 2:9].double(), weight.double())
+    same, twin = x.double().requires_grad_(), weight.double().requires_grad_()
+    expected = torch.einsum("betd,erd->betr", same, twin)
+    found = dense_by_head(x, weight, room)
     assert found.shape == (4, 3, 7, 13)
     assert torch.allclose(found.double(), expected, atol=1e-5)
+    way_back = torch.randn(4, 7, 3, 13).transpose(1, 2)
+    expected.backward(way_back.double())
+    of_x, of_weight = dense_by_head_backward(way_back, x, weight)
+    assert of_x.shape == x.shape
+    assert of_weight.shape == weight.shape
+    assert torch.allclose(of_x.double(), same.grad, atol=1e-4)
+    assert torch.allclose(of_weight.double(), twin.grad, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
