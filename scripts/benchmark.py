@@ -127,10 +127,10 @@ def benchmark(settings: Benchmark) -> list[Row]:
     if settings.json:
         writable_folder(settings.json.parent)
     on_gpu = settings.device.startswith("cuda")
-    rate = _alone(
+    rate = measuring.alone(
         ceilings.matrix_product_rate, settings.threads, settings.device, settings.precision
     )
-    bandwidth = _alone(ceilings.copy_rate, settings.device) if on_gpu else None
+    bandwidth = measuring.alone(ceilings.copy_rate, settings.device) if on_gpu else None
     with tempfile.TemporaryDirectory() as folder:
         files = _export(settings, Path(folder))
         rows = [
@@ -226,14 +226,8 @@ def _export(settings: Benchmark, folder: Path) -> dict[str, Path]:
     for form in settings.formats:
         for name in settings.models:
             path = files[f"{name}:{form}"] = folder / f"{name}{FORMATS[form]}"
-            _alone(measuring.write_file, name, form, path)
+            measuring.alone(measuring.write_file, name, form, path)
     return files
-
-
-def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `function` in a new process, so that this one stays small."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
 
 
 def _measure(

@@ -9,10 +9,12 @@ Tests  tests/scripts/test_benchmark.py
 """
 
 import importlib.util
+import multiprocessing
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stereo_tr.scripts.ceilings import bytes_moved, multiply_accumulates
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor, nn
+
+    from stereo_tr.datasets.sample import StereoSample
 
 SEED = 0
 """of the pair, the weights and the labels; others take the same time"""
@@ -197,13 +202,30 @@ def _textbook(model: "nn.Module") -> "nn.Module":
     return module.Textbook(model)
 
 
-def _pair(task: Task) -> tuple[Any, list]:
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `function` in a new process, so that this one stays small."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
+def _pair(task: Task) -> tuple["StereoSample", list["NDArray"]]:
+    """A generated pair, and its views as arrays [H, W, 3]."""
+    import torch
+
+    from stereo_tr.datasets.sample import StereoSample
+
+    *maps, name = alone(scene, task.height, task.width)
+    sample = StereoSample(*map(torch.from_numpy, maps), name)
+    return sample, [view.permute(1, 2, 0).numpy() for view in (sample.left, sample.right)]
+
+
+def scene(height: int, width: int) -> "list[NDArray | str]":
+    """Make a generated pair: the fields of its sample."""
     from stereo_tr.datasets.generated import GeneratedScenes
 
     # Rectified exactly: a pair that isn't is looked at once more.
-    scenes = GeneratedScenes(task.height, task.width, seed=SEED, photographs=False, camera=False)
-    sample = scenes[0]
-    return sample, [view.permute(1, 2, 0).numpy() for view in (sample.left, sample.right)]
+    scenes = GeneratedScenes(height, width, seed=SEED, photographs=False, camera=False)
+    return [field if isinstance(field, str) else field.numpy() for field in scenes[0]]
 
 
 def _stereo_work(model: "nn.Module", task: Task) -> _Work:

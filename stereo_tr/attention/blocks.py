@@ -12,6 +12,7 @@ Tests    tests/attention/test_blocks.py: torch.nn.TransformerEncoderLayer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -37,7 +38,22 @@ class LayoutAttention(nn.Module):
         self.attention = attention
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
-        """Split the map, attend, merge."""
+        """Split the map, attend, merge; where memory asks for it, a part of the map at a time."""
+        axis = self.layout.apart
+        if axis is None:
+            return self._attended(x)
+        # queries, keys, values, their turned copies, what is found, and three orders of the tokens
+        each = 11 * math.prod(n for i, n in enumerate(x.shape) if i != axis) * x.element_size()
+        parts = pieces(x.shape[axis], each, cached=not x.is_cuda)
+        if len(parts) == 1:
+            return self._attended(x)
+        result = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for part in parts:
+            place = *[slice(None)] * axis, part
+            result[place] = self._attended(x[place])
+        return result
+
+    def _attended(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         _, height, width, _ = x.shape
         tokens = self.layout.split(x)
         itself = type(self.layout).context is Layout.context  # then it is split once, not twice

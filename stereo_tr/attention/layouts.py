@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,9 @@ from torch import Tensor
 
 class Layout(ABC):
     """A pair of inverse functions between maps and sequences."""
+
+    apart: ClassVar[int | None] = None
+    """axis of a map [B, H, W, C] whose places never meet: parts of it can be attended to alone"""
 
     @abstractmethod
     def split(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "N T C"]:
@@ -55,6 +59,8 @@ class Layout(ABC):
 class Rows(Layout):
     """Every row is a sequence."""
 
+    apart = 1
+
     def split(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "N T C"]:
         """N = B * H sequences of W tokens."""
         return x.flatten(0, 1)
@@ -82,6 +88,8 @@ class EarlierInRow(Rows):
 
 class Columns(Layout):
     """Every column is a sequence."""
+
+    apart = 2
 
     def split(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "N T C"]:
         """N = B * W sequences of H tokens."""
@@ -121,6 +129,8 @@ class EpipolarLine(Layout):
     one position term and one mask serve both. With `forward_only` the mask lets a token look only
     where a partner can lie (disparity >= 0). An odd number of maps is a ValueError.
     """
+
+    apart: ClassVar[int] = 1
 
     forward_only: bool = True
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .attend import Attended, Attention
+from .memory import working_memory
 from .normalised import NormalisedAttention
 
 
@@ -40,7 +41,8 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             handles.append(module.register_forward_pre_hook(ask, with_kwargs=True))
             handles.append(module.register_forward_hook(partial(keep, name)))
     try:
-        yield weights
+        with working_memory(None):  # all sequences at once, so that none of the weights lacks
+            yield weights
     finally:
         for handle in handles:
             handle.remove()

@@ -3,11 +3,19 @@ import torch
 
 from stereo_tr.attention import (
     Attention,
+    Columns,
+    EarlierInRow,
+    EpipolarLine,
+    Everything,
     FeedForward,
+    LayoutAttention,
     PositionTables,
     RelativeSine,
     Rotary,
+    Rows,
+    Windows,
     attend,
+    recorded_weights,
 )
 from stereo_tr.attention.memory import pieces, widened, working_memory
 
@@ -81,3 +89,30 @@ def test_sequences_longer_than_a_block(queries, keys):
     with torch.no_grad(), working_memory(1):
         found = attend(query, key, value, position=tables, scale=0.25).tokens
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+LAYOUTS = (
+    *(Rows(), EarlierInRow(), Columns(), Everything(), Windows(2, 3, (1, 2))),
+    *(EpipolarLine(), EpipolarLine(forward_only=False)),
+)
+
+
+@pytest.mark.parametrize("budget", [1, 4000, 9000])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: type(layout).__name__)
+def test_layouts_do_not_depend_on_the_budget(layout, budget):
+    attention = LayoutAttention(layout, Attention(8, 2, position=Rotary()))
+    maps = torch.randn(4, 5, 7, 8)
+    recorded = attention(maps)  # while gradients are, all rows and columns at once
+    with torch.no_grad(), working_memory(budget):
+        torch.testing.assert_close(attention(maps), recorded, rtol=1e-5, atol=1e-6)
+        with recorded_weights(attention) as weights:
+            attention(maps)
+    tokens = layout.split(maps)
+    assert weights["attention"].shape == (tokens.shape[0], 2, tokens.shape[1], tokens.shape[1])
+
+
+def test_memory_without_a_bound_holds_for_its_block_alone():
+    with torch.no_grad(), working_memory(100):
+        with working_memory(None):
+            assert pieces(10, 10**12, cached=True) == [slice(None)]
+        assert len(pieces(10, 50)) == 5
