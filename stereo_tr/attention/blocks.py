@@ -12,7 +12,6 @@ Tests    tests/attention/test_blocks.py: torch.nn.TransformerEncoderLayer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from .attend import Attention
 from .dense import Dense
 from .layouts import Layout
-from .memory import pieces, widened
+from .memory import pieces, summed, widened
 from .positions import WindowOffsetTable
 
 NormPlacement = Literal["pre", "post", "branch"]
@@ -43,7 +42,8 @@ class LayoutAttention(nn.Module):
         if axis is None:
             return self._attended(x)
         # queries, keys, values, their turned copies, what is found, and three orders of the tokens
-        each = 11 * math.prod(n for i, n in enumerate(x.shape) if i != axis) * x.element_size()
+        batch, *sides, channels = x.shape
+        each = 11 * batch * sides[2 - axis] * channels * x.element_size()
         parts = pieces(x.shape[axis], each, cached=not x.is_cuda)
         if len(parts) == 1:
             return self._attended(x)
@@ -141,7 +141,8 @@ class Residual(nn.Module):
     norm "pre": x + branch(norm(x)); "post": norm(x + branch(x)); "branch": x + norm(branch(x)).
     `layer_scale` starts a learned factor for each channel of the branch at that value; `drop_path`,
     in [0, 1), is the probability, in training, that a sample skips the branch (the others' branch
-    is enlarged so that the mean stays). Raises ValueError for another `norm`.
+    is enlarged so that the mean stays). What `branch` returns must be its own: the sum may take its
+    memory. Raises ValueError for another `norm`.
     """
 
     def __init__(
@@ -176,4 +177,5 @@ class Residual(nn.Module):
             branch = branch * self.scale
         if self.drop_path and self.training:
             branch = drop_path(branch, self.drop_path)
-        return self.norm(x + branch) if self.placement == "post" else x + branch
+        total = summed(x, branch)
+        return self.norm(total) if self.placement == "post" else total

@@ -58,6 +58,17 @@ def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
     return [slice(start, min(start + length, count)) for start in range(0, count, max(1, length))]
 
 
+def summed(x: Tensor, branch: Tensor) -> Tensor:
+    """Return x + branch, in the memory of `branch`, which nobody else may need, where that can be.
+
+    It can't where gradients or a graph are recorded, or where the sum is of another kind.
+    """
+    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if recorded or x.dtype != branch.dtype:
+        return x + branch
+    return branch.add_(x)
+
+
 def part_of(mask: Tensor, part: slice) -> Tensor:
     """What a piece of the sequences needs of a mask, which may be one for all of them."""
     return mask if mask.ndim < 4 or mask.shape[0] == 1 else mask[part]

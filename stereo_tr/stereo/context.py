@@ -31,6 +31,7 @@ from ..attention import (
     Rotary,
     Rows,
 )
+from ..attention.memory import summed
 
 CONTEXT_STRIDE = 4
 """tokens of the main path under one token of the context path, along each axis"""
@@ -99,7 +100,7 @@ class ContextLayer(nn.Module):
             mode="bilinear",
             align_corners=False,
         ).permute(0, 2, 3, 1)
-        return main + fine, context
+        return summed(main, fine), context
 
 
 def _attention(layout: Layout, channels: int, heads: int, position: Rotary) -> Residual:

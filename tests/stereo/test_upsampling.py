@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 
+from stereo_tr.attention.memory import working_memory
 from stereo_tr.stereo.upsampling import upsample
 
 
@@ -45,3 +46,14 @@ def test_a_single_neighbour_can_be_copied():
     x = torch.randn(1, 2, 3, 4)
     nearest = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(upsample(x, logits.flatten(1, 3), 2), nearest)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "constant"])
+def test_strips_change_nothing(padding):
+    x, logits = torch.randn(2, 3, 7, 5), torch.randn(2, 36, 7, 5)
+    with torch.no_grad():
+        whole = upsample(x, logits, 2, padding)
+        for budget in (1, 40_000, 60_000):
+            with working_memory(budget):
+                in_strips = upsample(x, logits, 2, padding)
+            torch.testing.assert_close(in_strips, whole, rtol=0, atol=1e-6)
