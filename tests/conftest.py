@@ -1,8 +1,8 @@
 """With `pytest -n auto` there is a process for each core: each of them keeps to one thread.
 
 Where there is no GPU, Triton's kernels are interpreted. Triton looks at that when it is imported.
-Every test draws from a seed of its own, so that it does the same alone, in any order and in any
-process; `TEST_SEED=3 pytest` draws otherwise.
+Every module and every test begins with the same seed, so that a test draws the same alone, in any
+order and in any process; `TEST_SEED=3 pytest` draws otherwise.
 """
 
 import os
@@ -18,6 +18,15 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
+def seed():
     torch.manual_seed(int(os.environ.get("TEST_SEED", "0")))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _seeded_for_its_fixtures():
+    seed()
+
+
+@pytest.fixture(autouse=True)
+def _seeded(_seeded_for_its_fixtures):
+    seed()

@@ -126,7 +126,7 @@ def attend(
 
     Fused ways serve whoever needs neither the scores nor another assignment than the one over keys;
     in training on a CPU torch's own kernel is slower on the way back than the plain products, so
-    there it isn't used.
+    there it isn't used. On a CPU attention with offset tables has first derivatives only.
     """
     position = position or PositionTables()
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -173,17 +173,27 @@ def _fused(
     scale: int | float | None,
 ) -> Tensor:
     """Attend over keys without keeping scores or weights; `query` is scaled already."""
-    plain = mask is None and position.bias is None and query.shape[-1] == value.shape[-1]
-    if _has_offsets(position) and plain and kernels_serve(query):
-        from .attend_kernel import MOST, attend_with_offsets  # Triton isn't everywhere
+    parts = [slice(None)]
+    if _has_offsets(position):
+        plain = mask is None and position.bias is None and query.shape[-1] == value.shape[-1]
+        if plain and kernels_serve(query):
+            from .attend_kernel import MOST, attend_with_offsets  # Triton isn't everywhere
 
-        if query.shape[-1] <= MOST:
-            at_key = scaled_key_table(position, scale)
-            return attend_with_offsets(query, key, value, position.query, at_key)
-    bias = added_scores(query, key, position, mask, scale)
-    if bias is not None and bias.ndim == 3:  # with three axes the kernel takes twice as long
-        bias = bias[None]
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
+            if query.shape[-1] <= MOST:
+                at_key = scaled_key_table(position, scale)
+                return attend_with_offsets(query, key, value, position.query, at_key)
+        batch, heads, queries, keys = *query.shape[:3], key.shape[2]
+        # products with all offsets and what is picked of them, of queries and of keys
+        numbers = (queries + keys) * (queries + keys - 1) + 2 * queries * keys
+        parts = pieces(batch, heads * numbers * query.element_size())
+    found = []
+    for part in parts:
+        q, k, v = query[part], key[part], value[part]
+        bias = added_scores(q, k, position, None if mask is None else part_of(mask, part), scale)
+        if bias is not None and bias.ndim == 3:  # with three axes the kernel takes twice as long
+            bias = bias[None]
+        found.append(F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0))
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _has_offsets(position: PositionTables) -> bool:
@@ -192,12 +202,14 @@ def _has_offsets(position: PositionTables) -> bool:
 
 def _by_offset_serves(query: Tensor, position: PositionTables) -> bool:
     """Whether `attend_by_offset` does it; compilers and files take torch's operations."""
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return (
-        _has_offsets(position)
+        not recorded
+        and _has_offsets(position)
         and position.bias is None
         and query.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and query.numel() > 0
+        # In half precision no weights are made that a way back could read.
         and (query.element_size() >= 4 or not torch.is_grad_enabled())
     )
 

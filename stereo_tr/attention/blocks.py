@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .attend import Attention
 from .dense import Dense
 from .layouts import Layout
-from .memory import pieces, summed, widened
+from .memory import maps_are_whole, pieces, summed, widened
 from .positions import WindowOffsetTable
 
 NormPlacement = Literal["pre", "post", "branch"]
@@ -39,18 +39,21 @@ class LayoutAttention(nn.Module):
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         """Split the map, attend, merge; where memory asks for it, a part of the map at a time."""
         axis = self.layout.apart
-        if axis is None:
+        if axis is None or maps_are_whole():
             return self._attended(x)
         # queries, keys, values, their turned copies, what is found, and three orders of the tokens
         batch, *sides, channels = x.shape
-        each = 11 * batch * sides[2 - axis] * channels * x.element_size()
+        each = 10 * batch * sides[2 - axis] * channels * x.element_size()
         parts = pieces(x.shape[axis], each, cached=not x.is_cuda)
         if len(parts) == 1:
             return self._attended(x)
-        result = torch.empty_like(x, memory_format=torch.contiguous_format)
+        result = None
         for part in parts:
             place = *[slice(None)] * axis, part
-            result[place] = self._attended(x[place])
+            found = self._attended(x[place])
+            if result is None:
+                result = found.new_empty(x.shape)
+            result[place] = found
         return result
 
     def _attended(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
@@ -141,8 +144,8 @@ class Residual(nn.Module):
     norm "pre": x + branch(norm(x)); "post": norm(x + branch(x)); "branch": x + norm(branch(x)).
     `layer_scale` starts a learned factor for each channel of the branch at that value; `drop_path`,
     in [0, 1), is the probability, in training, that a sample skips the branch (the others' branch
-    is enlarged so that the mean stays). What `branch` returns must be its own: the sum may take its
-    memory. Raises ValueError for another `norm`.
+    is enlarged so that the mean stays). What `branch` returns must be its own, and hooks mustn't
+    keep it: without gradients the sum may take its memory. Raises ValueError for another `norm`.
     """
 
     def __init__(

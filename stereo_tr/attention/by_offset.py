@@ -1,8 +1,8 @@
 """Attention with offset tables on a CPU, there and back, a few sequences at a time.
 
 What offsets add to the scores is larger than the tokens by far. So scores and weights of a few
-sequences are made and used up in one piece of memory that never leaves the processor's cache. For
-training only the weights are kept; the way back goes piece by piece, too.
+sequences are made and used up in one piece of memory that a processor's cache holds. For training
+only the weights are kept; the way back goes piece by piece, too.
 
 Letters  B batch, E heads, D channels a head, V of a value; T queries, S keys; i a query, j a key;
          R offsets j - i; n sequences of a piece, b tokens of a block
@@ -52,8 +52,8 @@ def blocks(count: int, others: int) -> list[Block]:
     return found
 
 
-def numbers(queries: int, keys: int) -> tuple[int, int]:
-    """How many a sequence needs for a head: offset products of a block, and scores."""
+def room_needed(queries: int, keys: int) -> tuple[int, int]:
+    """Numbers that a sequence makes for a head: offset products of a block, and scores."""
     sizes = (block.size for block in blocks(queries, keys) + blocks(keys, queries))
     return max(tokens * offsets for tokens, offsets in sizes), queries * keys
 
@@ -64,26 +64,30 @@ def attend_by_offset(
     value: Float[Tensor, "B E S V"],
     at_query: Float[Tensor, "#E R D"] | None,
     at_key: Float[Tensor, "#E R D"] | None,
-    forbidden: Float[Tensor, "*#B T S"] | None = None,
+    not_there: Float[Tensor, "*#B T S"] | None = None,
 ) -> Float[Tensor, "B E T V"]:
     """Average `value` over the keys; `query` and `at_key` are scaled already.
 
     score_ij = query_i . key_j + query_i . at_query[j - i + T - 1] + key_j . at_key[i - j + S - 1]
-    + forbidden_ij, either table may lack. No gradient goes to `forbidden`.
+    + not_there_ij; one table may lack. First derivatives only, in float32 or float64, and none to
+    `not_there`.
     """
+    assert at_query is not None or at_key is not None
     heads = query.shape[1]
     tables = (
         None if t is None else t.to(query.dtype).expand(heads, -1, -1) for t in (at_query, at_key)
     )
-    inputs = (query, key, value, *tables, forbidden)
-    if torch.is_grad_enabled():
+    inputs = (query, key, value, *tables, not_there)
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
         return _AttendByOffset.apply(*inputs)
-    return _attend(*inputs)[0]
+    with torch.no_grad():
+        return _attend(*inputs)[0]
 
 
 class _AttendByOffset(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor | None) -> Tensor:
+        assert inputs[0].element_size() >= 4, "in half precision no weights are made"
         tokens, weights = _attend(*inputs, keep=True)
         ctx.save_for_backward(*inputs[:5], weights)
         return tokens
@@ -100,26 +104,26 @@ def _attend(
     value: Tensor,
     at_query: Tensor | None,
     at_key: Tensor | None,
-    forbidden: Tensor | None,
+    not_there: Tensor | None,
     keep: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return tokens and, if they are kept, the weights of all sequences [E, B, T, S]."""
     batch, heads, queries, _ = query.shape
     keys = key.shape[2]
-    parts, products = _parts(query, keys)
+    parts = _parts(query, keys)
+    of_products, _ = room_needed(queries, keys)
+    products = query.new_empty(parts[0].stop * heads * of_products)
     kept = query.new_empty(heads, batch if keep else parts[0].stop, queries, keys)
     tokens = query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
     for part in parts:
         mine = query[part], key[part], value[part]
         by_head = kept[:, part] if keep else kept[:, : len(mine[0])]
         scores = by_head.transpose(0, 1)
-        if at_query is None and at_key is None:
-            scores.zero_()
         _put_offset_scores(scores, mine[0], at_query, products, torch.Tensor.copy_)
         put = torch.Tensor.copy_ if at_query is None else torch.Tensor.add_
         _put_offset_scores(scores.mT, mine[1], at_key, products, put)
-        if forbidden is not None:
-            scores += part_of(forbidden, part)
+        if not_there is not None:
+            scores += part_of(not_there, part)
         if query.element_size() < 4:  # sums in float32, unlike products one after the other
             tokens[part] = F.scaled_dot_product_attention(*mine, attn_mask=scores, scale=1.0)
             continue
@@ -137,13 +141,11 @@ def _heads(*tokens: Float[Tensor, "n E _ _"]) -> list[tuple[Tensor, ...]]:
     return [x.unbind(1) for x in tokens]
 
 
-def _parts(query: Tensor, keys: int) -> tuple[list[slice], Tensor]:
-    """Sequences that are attended to at a time, and room for their offset products."""
+def _parts(query: Tensor, keys: int) -> list[slice]:
+    """Sequences that are attended to at a time."""
     batch, heads, queries, _ = query.shape
-    of_products, of_scores = numbers(queries, keys)
-    each = heads * (of_products + of_scores) * query.element_size()
-    parts = pieces(batch, each, cached=True)
-    return parts, query.new_empty(parts[0].stop * heads * of_products)
+    each = heads * sum(room_needed(queries, keys)) * query.element_size()
+    return pieces(batch, each, cached=True)
 
 
 def _put_offset_scores(
@@ -172,7 +174,7 @@ def _back(
     weights: Float[Tensor, "E B T S"],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of query, key, value and both tables."""
-    parts, _ = _parts(query, key.shape[2])
+    parts = _parts(query, key.shape[2])
     room = torch.empty_like(weights[:, parts[0]])
     gradients = to_query, to_key, _ = tuple(
         torch.empty_like(x.transpose(1, 2)).transpose(1, 2) for x in (query, key, value)

@@ -43,9 +43,10 @@ def dense(
 def dense_by_head(
     x: Float[Tensor, "B E T D"], weight: Float[Tensor, "E R D"], room: Tensor | None = None
 ) -> Float[Tensor, "B E T R"]:
-    """Return each head's x weight^T, in memory that lies as it was found.
+    """Return each head's x weight^T.
 
-    `room` is memory for it that may be used, so that it needn't be found anew.
+    How the result lies in memory depends on who made it: heads beside each other, or one after the
+    other. `room`, without gradients only: memory that it may take, of B * E * T * R numbers.
     """
     batch, heads, tokens, _ = x.shape
     if _convolves_by_head(x, weight):
@@ -69,8 +70,12 @@ def dense_by_head_backward(
 
 
 def _convolves_by_head(x: Float[Tensor, "B E T D"], weight: Float[Tensor, "E R D"]) -> bool:
-    worth = x.shape[0] * x.shape[2] * weight.numel() >= WORTH_BY_HEAD
-    return worth and _convolves(x, weight)
+    # In that order: sizes mustn't be looked at while a graph is recorded.
+    return (
+        not torch.is_grad_enabled()  # on the way back to many heads it is slower (measured)
+        and _convolves(x, weight)
+        and x.shape[0] * x.shape[2] * weight.numel() >= WORTH_BY_HEAD
+    )
 
 
 def _side_by_side(x: Float[Tensor, "B E T D"]) -> Float[Tensor, "B T C"]:

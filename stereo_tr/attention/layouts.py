@@ -26,7 +26,8 @@ class Layout(ABC):
     """A pair of inverse functions between maps and sequences."""
 
     apart: ClassVar[int | None] = None
-    """axis of a map [B, H, W, C] whose places never meet: parts of it can be attended to alone"""
+    """axis of a map [B, H, W, C] whose places never meet, so that parts of it can be attended to
+    alone; None again in a subclass whose context or mask looks at other places"""
 
     @abstractmethod
     def split(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "N T C"]:

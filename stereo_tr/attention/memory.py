@@ -23,20 +23,35 @@ CACHE = 8 * 2**20
 """bytes that a processor's last cache is sure to hold: products that are made and used up at once
 travel no further (measured, rows of 192 tokens: 8 ns a pair of tokens, 15 to 25 beyond)"""
 
-_budget: ContextVar[int | None] = ContextVar("working memory", default=DEFAULT)
+_budget: ContextVar[int] = ContextVar("working memory", default=DEFAULT)
 
 
 @contextmanager
-def working_memory(size: int | None) -> Iterator[None]:
-    """Give what runs inside `size` bytes for what it needs in between (at least one piece).
-
-    None: whatever it needs, all pieces at once.
-    """
+def working_memory(size: int) -> Iterator[None]:
+    """Give what runs inside `size` bytes for what it needs in between (at least one piece)."""
     token = _budget.set(size)
     try:
         yield
     finally:
         _budget.reset(token)
+
+
+_whole_maps: ContextVar[bool] = ContextVar("whole maps", default=False)
+
+
+@contextmanager
+def whole_maps() -> Iterator[None]:
+    """Let attention see whole maps inside, whatever the budget: for whoever records its weights."""
+    token = _whole_maps.set(True)
+    try:
+        yield
+    finally:
+        _whole_maps.reset(token)
+
+
+def maps_are_whole() -> bool:
+    """Say whether `whole_maps` was asked for."""
+    return _whole_maps.get()
 
 
 def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
@@ -49,8 +64,6 @@ def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return [slice(None)]
     budget = _budget.get()
-    if budget is None:
-        return [slice(None)]
     if cached:
         budget = min(budget, CACHE)
     number = -(-count // max(1, budget // max(1, each)))
@@ -61,12 +74,13 @@ def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
 def summed(x: Tensor, branch: Tensor) -> Tensor:
     """Return x + branch, in the memory of `branch`, which nobody else may need, where that can be.
 
-    It can't where gradients or a graph are recorded, or where the sum is of another kind.
+    It can't where gradients or a graph are recorded, where the sum is of another kind or size, and
+    where the branch is x.
     """
     recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if recorded or x.dtype != branch.dtype:
+    if recorded or x.dtype != branch.dtype or x.shape != branch.shape:
         return x + branch
-    return branch.add_(x)
+    return x + branch if x.data_ptr() == branch.data_ptr() else branch.add_(x)
 
 
 def part_of(mask: Tensor, part: slice) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .attend import Attended, Attention
-from .memory import working_memory
+from .memory import whole_maps
 from .normalised import NormalisedAttention
 
 
@@ -41,7 +41,7 @@ def recorded_weights(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             handles.append(module.register_forward_pre_hook(ask, with_kwargs=True))
             handles.append(module.register_forward_hook(partial(keep, name)))
     try:
-        with working_memory(None):  # all sequences at once, so that none of the weights lacks
+        with whole_maps():  # else what is kept were the weights of a map's last part
             yield weights
     finally:
         for handle in handles:

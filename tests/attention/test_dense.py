@@ -50,12 +50,14 @@ def test_every_head_by_its_own_weight_and_the_way_back(convolved, room):
     weight = torch.randn(3, 13, 17)
     same, twin = x.double().requires_grad_(), weight.double().requires_grad_()
     expected = torch.einsum("betd,erd->betr", same, twin)
-    found = dense_by_head(x, weight, room)
+    with torch.no_grad():
+        found = dense_by_head(x, weight, room)
     assert found.shape == (4, 3, 7, 13)
     assert torch.allclose(found.double(), expected, atol=1e-5)
     way_back = torch.randn(4, 7, 3, 13).transpose(1, 2)
     expected.backward(way_back.double())
-    of_x, of_weight = dense_by_head_backward(way_back, x, weight)
+    with torch.no_grad():
+        of_x, of_weight = dense_by_head_backward(way_back, x, weight)
     assert of_x.shape == x.shape
     assert of_weight.shape == weight.shape
     assert torch.allclose(of_x.double(), same.grad, atol=1e-4)
@@ -69,3 +71,23 @@ def test_other_numbers_stay_with_torch(monkeypatch, kind):
     monkeypatch.setattr(MODULE, "_onednn_has_avx512", lambda: True)
     x, weight = torch.randn(6, 5, dtype=kind), torch.randn(4, 5, dtype=kind)
     assert torch.equal(dense(x, weight), torch.nn.functional.linear(x, weight))
+
+
+class NeverAsked:
+    def __le__(self, other):
+        raise AssertionError("a size was looked at")
+
+
+def test_no_size_decides_while_a_graph_is_recorded(monkeypatch):
+    """The graph would serve no other size, or take the example's library for all."""
+    monkeypatch.setattr(MODULE, "WORTH_BY_HEAD", NeverAsked())
+    monkeypatch.setattr(MODULE, "_onednn_has_avx512", lambda: True)
+    x, weight = torch.randn(2, 3, 5, 7), torch.randn(3, 11, 7)
+    with torch.no_grad():
+        with pytest.raises(AssertionError, match="looked at"):
+            dense_by_head(x, weight)
+        for recorder in ("torch.jit.is_tracing", "torch.compiler.is_compiling"):
+            with monkeypatch.context() as recording:
+                recording.setattr(recorder, lambda: True)
+                found = dense_by_head(x, weight)
+            torch.testing.assert_close(found, torch.einsum("betd,erd->betr", x, weight))

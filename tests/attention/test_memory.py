@@ -17,7 +17,7 @@ from stereo_tr.attention import (
     attend,
     recorded_weights,
 )
-from stereo_tr.attention.memory import pieces, widened, working_memory
+from stereo_tr.attention.memory import pieces, summed, widened, working_memory
 
 
 def test_pieces_cover_everything_once_and_fit():
@@ -70,7 +70,7 @@ def test_one_table_alone_in_pieces():
     query, key, value = torch.randn(4, 2, 5, 6), torch.randn(4, 2, 3, 6), torch.randn(4, 2, 3, 8)
     table = torch.randn(2, 7, 6)
     for position in (PositionTables(query=table), PositionTables(key=table[:1])):
-        expected = attend(query, key, value, position=position).tokens
+        expected = attend(query, key, value, position=position, with_scores=True).tokens
         with torch.no_grad(), working_memory(1):
             found = attend(query, key, value, position=position).tokens
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -105,14 +105,37 @@ def test_layouts_do_not_depend_on_the_budget(layout, budget):
     recorded = attention(maps)  # while gradients are, all rows and columns at once
     with torch.no_grad(), working_memory(budget):
         torch.testing.assert_close(attention(maps), recorded, rtol=1e-5, atol=1e-6)
-        with recorded_weights(attention) as weights:
-            attention(maps)
+    with torch.no_grad(), recorded_weights(attention) as weights, working_memory(budget):
+        attention(maps)
     tokens = layout.split(maps)
     assert weights["attention"].shape == (tokens.shape[0], 2, tokens.shape[1], tokens.shape[1])
 
 
-def test_memory_without_a_bound_holds_for_its_block_alone():
-    with torch.no_grad(), working_memory(100):
-        with working_memory(None):
-            assert pieces(10, 10**12, cached=True) == [slice(None)]
-        assert len(pieces(10, 50)) == 5
+@pytest.mark.parametrize("budget", [1, 2000])
+def test_offsets_beside_a_bias_do_not_depend_on_the_budget(budget):
+    """What `attend_by_offset` leaves to torch's kernel."""
+    query, key, value = (torch.randn(4, 3, n, 6) for n in (5, 7, 7))
+    tables = [torch.randn(3, 11, 6) for _ in range(2)]
+    mask = torch.rand(4, 1, 5, 7) > 0.3
+    mask[..., 1] = True
+    position = PositionTables(*tables, bias=torch.randn(3, 5, 7))
+    expected = attend(query, key, value, position=position, mask=mask, with_scores=True).tokens
+    with torch.no_grad(), working_memory(budget):
+        found = attend(query, key, value, position=position, mask=mask).tokens
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_sums_take_the_branchs_memory_where_nobody_sees_it():
+    x, branch = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    expected = x + branch
+    assert torch.equal(summed(x, branch), expected)
+    assert not torch.equal(branch, expected)  # gradients are recorded
+    with torch.no_grad():
+        assert summed(x, branch).data_ptr() == branch.data_ptr()
+        assert torch.equal(branch, expected)
+        before = x.clone()
+        assert torch.equal(summed(x, x), 2 * before)
+        assert torch.equal(x, before)
+        mean = x.mean(1, keepdim=True)
+        assert torch.equal(summed(x, mean), x + mean)
+        assert summed(x, branch.bfloat16()).dtype == torch.float32
