@@ -61,8 +61,9 @@ class ContextStereoTransformer(nn.Module):
     Confidence is the probability that the disparity is wrong by less than one pixel.
     """
 
-    pixel_bytes = 420
-    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 880x660 to 4K)"""
+    pixel_bytes = 520
+    """of memory that a pair takes for a pixel, whatever goes in pieces (measured, 880x660 to 1080p;
+    4K takes 400)"""
     scales = Scales(least_pixels=580_000, coarse=0.4, guided=True)
     """for the matcher; a 640x480 pair is matched enlarged to 880x660, and before that coarsely.
     Chosen on the pairs of docs/accuracy.md, which shows what it gains"""
