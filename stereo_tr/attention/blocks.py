@@ -39,13 +39,13 @@ class LayoutAttention(nn.Module):
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         """Split the map, attend, merge; where memory asks for it, a part of the map at a time."""
         axis = self.layout.apart
-        if axis is None or maps_are_whole():
+        if axis is None:
             return self._attended(x)
         # queries, keys, values, their turned copies, what is found, and three orders of the tokens
         batch, *sides, channels = x.shape
         each = 10 * batch * sides[2 - axis] * channels * x.element_size()
         parts = pieces(x.shape[axis], each, cached=not x.is_cuda)
-        if len(parts) == 1:
+        if len(parts) == 1 or maps_are_whole():
             return self._attended(x)
         result = None
         for part in parts:
