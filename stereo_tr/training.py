@@ -23,7 +23,7 @@ from .processes import Processes, StopSignal
 from .progress import Progress, progress
 from .recipe import TrainingSettings, uses_bf16
 from .tasks import task_for
-from .training_data import DataError, StepBatches, make_loader, read, to_device
+from .training_data import DataError, HelperError, StepBatches, make_loader, read, to_device
 from .training_log import TrainingLog
 from .training_run import Run, TrainingError, write_weights
 
@@ -195,13 +195,13 @@ class _Loop:
 def _reason(error: Exception, processes: Processes) -> str | None:
     """Say what ended the run; None for what looks like a mistake of ours and needs its traceback.
 
-    torch tells the death of a helper, and of another process, by the text of a RuntimeError only.
+    torch tells the death of a helper that it hears of, and of another process, by the text of a
+    RuntimeError only.
     """
     text = " ".join(str(error).split())
     if isinstance(error, torch.OutOfMemoryError):
         return f"the device's memory is full; take less --batch, or more --accumulate ({text})"
-    # The second is what reading from a helper that has just died raises.
-    if "DataLoader worker" in text or isinstance(error, ConnectionResetError):
+    if "DataLoader worker" in text or isinstance(error, HelperError):
         return f"a helper that loads the data died; is memory short? ({text.rstrip('. ')})"
     if not isinstance(error, RuntimeError):
         return text

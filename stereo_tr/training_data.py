@@ -74,6 +74,10 @@ class DataError(ValueError):
     """A sample that can't be read; the message names it and says why."""
 
 
+class HelperError(RuntimeError):
+    """A helper that died while its batch was being taken over."""
+
+
 class _Unreadable(NamedTuple):
     """What stands for such a sample, or its batch, on the way from the helper that met it."""
 
@@ -103,7 +107,8 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
 
     SIGINT and SIGTERM reach the whole process group, but the training process needs its helpers to
     finish a step. They are started with both blocked, and end when it ends, also after SIGKILL.
-    Raises DataError for a sample that can't be read.
+    Raises DataError for a sample that can't be read, and HelperError for a helper found dead by
+    what it was sending; torch raises a RuntimeError itself, anywhere, once it hears of a death.
     """
     if loader.num_workers:
         resource_tracker.ensure_running()  # its first start would unblock the signals
@@ -113,7 +118,13 @@ def read(loader: DataLoader[Batch]) -> Iterator[Batch]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
-        for batch in batches:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError) as error:
+                raise HelperError(str(error) or type(error).__name__) from error
             if isinstance(batch, _Unreadable):
                 raise DataError(batch.reason)
             yield batch
