@@ -35,6 +35,7 @@ from .by_offset import attend_by_offset
 from .dense import Dense
 from .kernels import kernels_serve
 from .memory import part_of, pieces
+from .tracing import graph_is_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,9 +203,8 @@ def _has_offsets(position: PositionTables) -> bool:
 
 def _by_offset_serves(query: Tensor, position: PositionTables) -> bool:
     """Whether `attend_by_offset` does it; compilers and files take torch's operations."""
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return (
-        not recorded
+        not graph_is_recorded()
         and _has_offsets(position)
         and position.bias is None
         and query.device.type == "cpu"

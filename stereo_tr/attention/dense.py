@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .tracing import graph_is_recorded
+
 WORTH = 8_000_000
 """multiply-accumulates from which the convolution's preparations pay (measured)"""
 WORTH_BY_HEAD = 2_000_000
@@ -100,8 +102,7 @@ def _convolves(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not graph_is_recorded()
         and not torch.is_autocast_enabled("cpu")
         and _onednn_has_avx512()
     )

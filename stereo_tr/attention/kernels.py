@@ -16,6 +16,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from .tracing import graph_is_recorded
+
 AMPERE = (8, 0)
 """compute capability from which matrix units take bfloat16"""
 
@@ -38,8 +40,7 @@ def kernels_serve(x: Tensor) -> bool:
         x.is_cuda
         and _allowed.get()
         and not torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not graph_is_recorded()
         and _they_run(x.device)
     )
 

@@ -17,6 +17,8 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from .tracing import graph_is_recorded
+
 DEFAULT = 48 * 2**20
 """bytes: small beside a process that has loaded torch (300 MB), large beside a row (1 MB)"""
 CACHE = 8 * 2**20
@@ -61,7 +63,7 @@ def pieces(count: int, each: int, *, cached: bool = False) -> list[slice]:
     can't be recorded: while gradients are recorded (the way back needs everything) and while a
     graph is traced.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.is_grad_enabled() or graph_is_recorded():
         return [slice(None)]
     budget = _budget.get()
     if cached:
@@ -77,7 +79,7 @@ def summed(x: Tensor, branch: Tensor) -> Tensor:
     It can't where gradients or a graph are recorded, where the sum is of another kind or size, and
     where the branch is x.
     """
-    recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    recorded = torch.is_grad_enabled() or graph_is_recorded()
     if recorded or x.dtype != branch.dtype or x.shape != branch.shape:
         return x + branch
     return x + branch if x.data_ptr() == branch.data_ptr() else branch.add_(x)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..attention.kernels import kernels_serve
+from ..attention.tracing import graph_is_recorded
 
 
 def optimal_transport(
@@ -44,8 +45,7 @@ def optimal_transport(
     row_mass = (torch.cat((unit.expand(tokens), unit * keys)) / total).log()
     column_mass = (torch.cat((unit.expand(keys), unit * tokens)) / total).log()
     highest = scores.detach().amax(-1)  # of each row; the dustbin keeps it finite
-    branching = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not branching and (highest - scores[..., -1].detach()).max() <= SAFE_SPREAD:
+    if not graph_is_recorded() and (highest - scores[..., -1].detach()).max() <= SAFE_SPREAD:
         rows, columns = _scale(scores, highest, row_mass, column_mass, iterations)
     else:
         rows, columns = _scale_logarithms(scores, row_mass, column_mass, iterations)

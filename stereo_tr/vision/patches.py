@@ -5,10 +5,11 @@ Source   Dosovitskiy et al. 2020, section 3.1, https://arxiv.org/abs/2010.11929
 Tests    tests/vision/test_vit.py: odd sizes; the parity tests of ViT, Swin and ConvNeXt
 """
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ..attention.tracing import graph_is_recorded
 
 
 class Patches(nn.Module):
@@ -26,7 +27,6 @@ class Patches(nn.Module):
         """Project every patch: a map of tokens, channels last."""
         height, width = x.shape[-2:]
         # A graph is recorded for all sizes, so there it is padded always (by nothing, perhaps).
-        recorded = torch.jit.is_tracing() or torch.compiler.is_compiling()
-        if recorded or height % self.size or width % self.size:
+        if graph_is_recorded() or height % self.size or width % self.size:
             x = F.pad(x, (0, -width % self.size, 0, -height % self.size))
         return self.project(x).permute(0, 2, 3, 1)
