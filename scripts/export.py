@@ -7,9 +7,10 @@
 The graph takes batches (.pt2: of one) of any height and width: stereo models `left` and `right`,
 RGB in [0, 1], [B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W];
 cstr_small also takes the disparity that a look at a smaller scale `expected` and the `certainty` of
-that, [B, H, W], or zeros. Vision models take `images` and give `scores`. Before the file gets its
-name it runs beside the model at two sizes that it wasn't recorded for; where they differ, nothing
-is written. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
+that, [B, H, W], or zeros, and also gives what each pixel's token was `matched` to, and the
+`match_confidence`. Vision models take `images` and give `scores`. Before the file gets its name it
+runs beside the model at two sizes that it wasn't recorded for; where they differ, nothing is
+written. `stereo-tr estimate --weights FILE.onnx` runs a stereo model.
 
 Tests  tests/test_export.py
 """

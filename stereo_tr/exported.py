@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .stereo.expectation import Expectation
-from .stereo.output import StereoOutput
+from .stereo.output import Candidates, StereoOutput
 from .stereo.scales import Scales
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ SUFFIX = ".onnx"
 VIEWS = ("left", "right")
 GUIDE = ("expected", "certainty")
 OUTPUTS = ("disparity", "occlusion", "confidence")
-"""what the graph of a stereo model is called with, what also guides one that can be guided, and
-what it gives"""
+CANDIDATES = ("matched", "match_confidence")
+"""what the graph of a stereo model is called with, what also guides one that can be guided, what it
+gives, and what one gives besides that is asked at several scales"""
 
 NOT_RUN = {
     ".pt2": "torch.export.load(FILE).module()",
@@ -99,11 +100,11 @@ class ExportedStereo(nn.Module):
             tuple(each.name for each in ends)
             for ends in (self.session.get_inputs(), self.session.get_outputs())
         )
-        if taken not in (VIEWS, VIEWS + GUIDE) or given != OUTPUTS:
+        if taken not in (VIEWS, VIEWS + GUIDE) or given not in (OUTPUTS, OUTPUTS + CANDIDATES):
             raise ValueError(
                 f"{path} takes {', '.join(taken)} and gives {', '.join(given)}; a stereo model "
                 f"takes {', '.join(VIEWS)} (and perhaps {', '.join(GUIDE)}) and gives "
-                f"{', '.join(OUTPUTS)}"
+                f"{', '.join(OUTPUTS)} (and perhaps {', '.join(CANDIDATES)})"
             )
         self.guided = taken != VIEWS
         metadata = self.session.get_modelmeta().custom_metadata_map
@@ -132,5 +133,6 @@ class ExportedStereo(nn.Module):
                 f"{self.path} can't match views of {left.shape[-1]}x{left.shape[-2]} px: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        maps = (torch.from_numpy(map_).to(left.device) for map_ in found)
-        return StereoOutput(*maps, None)
+        maps = [torch.from_numpy(map_).to(left.device) for map_ in found]
+        candidates = Candidates(*maps[3:]) if maps[3:] else None
+        return StereoOutput(*maps[:3], None, candidates)

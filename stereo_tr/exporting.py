@@ -79,10 +79,11 @@ class _Maps(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, left: Tensor, right: Tensor, *told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, left: Tensor, right: Tensor, *told: Tensor) -> tuple[Tensor, ...]:
         expected = (Expectation(*told),) if told else ()
         with maps_only():
-            return tuple(self.model(left, right, *expected)[:3])
+            found = self.model(left, right, *expected)
+        return (*found[:3], *(found.candidates or ()))
 
 
 class _Scores(nn.Module):
@@ -102,9 +103,10 @@ def graph_of(model: nn.Module, name: str) -> Graph:
 
     Stereo models take `left` and `right` and give `disparity`, `occlusion` and `confidence`; those
     that can be guided also take the disparity that is `expected` (pixels, [B, H, W]) and the
-    `certainty` of that, in [0, 1]: 0 where nothing is known. Vision models take `images` and give
-    `scores` (TransUNet a score for each pixel); CLIP gives `vectors` of images. Raises ValueError
-    for other models.
+    `certainty` of that, in [0, 1]: 0 where nothing is known. Those that are asked at several scales
+    also give what a pixel's token was `matched` to and the `match_confidence` of that. Vision
+    models take `images` and give `scores` (TransUNet a score for each pixel); CLIP gives `vectors`
+    of images. Raises ValueError for other models.
     """
     model = model.eval().requires_grad_(False)
     if name in stereo_models():
@@ -112,7 +114,10 @@ def graph_of(model: nn.Module, name: str) -> Graph:
         inputs = dict.fromkeys(exported.VIEWS, 3)
         if scales.guided:
             inputs |= dict.fromkeys(exported.GUIDE, 0)
-        return Graph(_Maps(model).eval(), inputs, exported.OUTPUTS, scales)
+        outputs = exported.OUTPUTS
+        if scales.coarse is not None:
+            outputs += exported.CANDIDATES
+        return Graph(_Maps(model).eval(), inputs, outputs, scales)
     tower = getattr(model, "image", model)
     if name not in list_models() or not hasattr(tower, "in_channels"):
         raise ValueError(f"{name} can't be exported: stereo and vision models can")

@@ -3,10 +3,11 @@
 Across a depth edge a network's disparity bends from one surface to the other within some pixels,
 and lies beside the edge of the photograph. There a pixel takes the weighted median of the pixels
 around it. They weigh more the more they look like it, the surer they are, and the more alike both
-views are where their disparity would put it. A median of disparities that were found invents none,
-and where all agree it changes nothing.
+views are where their disparity would put it. What was matched before anything was smoothed takes
+part as well: of a thin thing it may be all that is left. A median of disparities that were found
+invents none, and where all agree it changes nothing.
 
-Letters  B views, H W image in pixels, N pixels to change, K pixels around each
+Letters  B views, H W image in pixels, N pixels to change, K disparities around each
 Source   Ma et al. 2013, "Constant time weighted median filtering for stereo matching and beyond"
 Tests    tests/stereo/test_edges.py; what it gains on real pairs: docs/accuracy.md
 """
@@ -18,8 +19,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .output import Candidates
+
 RINGS = ((0.0, 1), (2.0, 6), (4.5, 8), (8.0, 10))
 """radius in pixels, and how many pixels on it: a disc without the cost of all its pixels"""
+CANDIDATES, CANDIDATE_WEIGHT = 7, 0.5
+"""of the pixels around, those in the middle whose candidates take part, and what these count beside
+disparities that are as sure"""
+MOVED, NEAR = 1.0, 2
+"""pixels of disparity, and pixels: what has been changed by more tells those so near more, and they
+are asked once again"""
 REACH = 8
 """pixels: the radius of the outermost ring"""
 STEP = 2.0
@@ -51,6 +60,7 @@ def sharpen_edges(
     visible: Bool[Tensor, "B H W"],
     left: Float[Tensor, "B 3 H W"],
     right: Float[Tensor, "B 3 H W"],
+    candidates: Candidates | None = None,
 ) -> Float[Tensor, "B H W"]:
     """Replace disparities near depth edges by the weighted median of those around.
 
@@ -59,9 +69,28 @@ def sharpen_edges(
     SURE and disparities within REACH differ by more than STEP. Beyond the border its last pixels
     are repeated.
     """
-    places = ((confidence < SURE) & (_spread(disparity) > STEP)).flatten().nonzero()[:, 0]
-    height, width = disparity.shape[1:]
     light = relative_light(left, right, disparity, (confidence > MATCHED) & visible)
+    views = (visible, left, right, light)
+    asked = (confidence < SURE) & (_spread(disparity) > STEP)
+    once = _medians(asked, disparity, confidence, *views, candidates)
+    moved = ((once - disparity).abs() > MOVED).to(once.dtype)
+    asked = asked & (F.max_pool2d(moved, 2 * NEAR + 1, 1, NEAR) > 0)
+    return _medians(asked, once, confidence, *views, candidates)
+
+
+def _medians(
+    asked: Bool[Tensor, "B H W"],
+    disparity: Float[Tensor, "B H W"],
+    confidence: Float[Tensor, "B H W"],
+    visible: Bool[Tensor, "B H W"],
+    left: Float[Tensor, "B 3 H W"],
+    right: Float[Tensor, "B 3 H W"],
+    light: Float[Tensor, "B 3 H W"],
+    candidates: Candidates | None,
+) -> Float[Tensor, "B H W"]:
+    """Go once over the pixels that are `asked`."""
+    places = asked.flatten().nonzero()[:, 0]
+    height, width = disparity.shape[1:]
     left, right, light = (view.movedim(1, 0).flatten(1) for view in (left, right, light))
     trust, seen = confidence.flatten() + LEAST_WEIGHT, visible.flatten()
     rows, columns = _disc(disparity.device)
@@ -74,8 +103,21 @@ def sharpen_edges(
             return view + (y + step).clamp(0, height - 1) * width
 
         around = row(rows) + (x + columns).clamp(0, width - 1)
-        values = before.take(around)
+        values, trusted = before.take(around), trust.take(around)
         unlike = _difference(left, around, some)
+        if candidates is not None:
+            middle = around[:CANDIDATES]
+            values, trusted, unlike = map(
+                torch.cat,
+                (
+                    (values, candidates.disparity.take(middle)),
+                    (
+                        trusted,
+                        CANDIDATE_WEIGHT * (candidates.confidence.take(middle) + LEAST_WEIGHT),
+                    ),
+                    (unlike, unlike[:CANDIDATES]),
+                ),
+            )
         unfit = torch.zeros_like(unlike)
         for down, across in CROSS:
             column = (x + across).clamp(0, width - 1)
@@ -83,7 +125,7 @@ def sharpen_edges(
             there, here = row(down) + partner, row(down) + column
             unfit += _difference(right, there, here, left, light).clamp_(max=UNFIT)
         unfit *= seen.take(some) / (FITS * len(CROSS))
-        weights = (unlike / -LIKE - unfit).exp_() * trust.take(around)
+        weights = (unlike / -LIKE - unfit).exp_() * trusted
         result[some] = weighted_median(values, weights)
     return result.view_as(disparity)
 
@@ -138,13 +180,13 @@ def weighted_median(
     values: Float[Tensor, "K N"], weights: Float[Tensor, "K N"]
 ) -> Float[Tensor, " N"]:
     """The one of K values from which all are least far in total, each distance times its weight."""
-    median, least = values[0], None
-    for value in values:
-        distance = (values - value).abs_().mul_(weights).sum(0)
-        nearer = None if least is None else distance < least
-        median = median if nearer is None else torch.where(nearer, value, median)
-        least = distance if nearer is None else torch.minimum(distance, least)
-    return median
+    values, weights = values.t().contiguous(), weights.t().contiguous()  # a pixel's together
+    # On a CPU NumPy sorts so few values ten times as fast as torch (measured).
+    on_cpu = values.device.type == "cpu"
+    order = torch.from_numpy(values.numpy().argsort(1)) if on_cpu else values.argsort(1)
+    heaped = weights.gather(1, order).cumsum_(1)
+    middle = (heaped < heaped[:, -1:] / 2).sum(1, keepdim=True)
+    return values.gather(1, order.gather(1, middle))[:, 0]
 
 
 def _disc(device: torch.device) -> tuple[Int[Tensor, "K 1"], Int[Tensor, "K 1"]]:

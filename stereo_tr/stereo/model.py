@@ -30,7 +30,7 @@ from .encoder import EncoderFeatures
 from .expectation import Expectation, TokenExpectation, disagreement, of_tokens
 from .features import STRIDE, Features
 from .matching import RawMatch, optimal_transport, read_matches
-from .output import StereoOutput, scores_kept
+from .output import Candidates, StereoOutput, scores_kept
 from .refinement import Adjusted, ContextAdjustment, DetailRefinement, Refined
 from .scales import Scales, look
 
@@ -168,6 +168,7 @@ class ContextStereoTransformer(nn.Module):
             occlusion=refined.occlusion_logits[..., :height, :width].sigmoid(),
             confidence=refined.confidence_logits[..., :height, :width].sigmoid(),
             details=details,
+            candidates=None if self.training else _of_pixels(match, height, width),
         )
 
     def _features(
@@ -221,7 +222,7 @@ class ContextStereoTransformer(nn.Module):
         coarse look itself, which nothing guides.
         """
         with torch.no_grad():
-            coarse = look(self, sample.left, sample.right, self.scales.coarse)
+            coarse = look(self, sample.left, sample.right, self.scales.coarse).maps
         guided = _coin(sample.left)[:, None, None]
         expected = Expectation(coarse.disparity, coarse.confidence * guided)
         return self.losses(self(sample.left, sample.right, expected), sample)
@@ -230,6 +231,13 @@ class ContextStereoTransformer(nn.Module):
 def _coin(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
     """0 or 1 for each image, by its pixels: the same on every process and after every resume."""
     return (images.contiguous().flatten(1).view(torch.int32).sum(1) % 2).to(images.dtype)
+
+
+def _of_pixels(match: RawMatch, height: int, width: int) -> Candidates:
+    """Give every pixel what its token was matched to."""
+    maps = torch.stack((match.disparity * losses.TOKEN, match.confidence), dim=1)
+    maps = F.interpolate(maps, scale_factor=losses.TOKEN, mode="nearest")
+    return Candidates(*maps[..., :height, :width].unbind(1))
 
 
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

@@ -35,6 +35,18 @@ def scores_kept() -> bool:
     return torch.compiler.is_compiling() or _scores_kept.get()
 
 
+class Candidates(NamedTuple):
+    """What was matched of a pixel's token before context filled in and smoothed.
+
+    Blurred by nothing, but by the token as wide, and wrong where nothing could be matched.
+    """
+
+    disparity: Float[Tensor, "B H W"]
+    """pixels, >= 0"""
+    confidence: Float[Tensor, "B H W"]
+    """share of the token that its match took, in [0, 1]"""
+
+
 class StereoOutput(NamedTuple):
     """Disparity of the left view, at the size of the images, and how far to trust it."""
 
@@ -46,3 +58,5 @@ class StereoOutput(NamedTuple):
     """in [0, 1]: how far to trust the disparity; each model says what it means by that"""
     details: Any
     """what the model's losses need; None where nothing asks for it"""
+    candidates: Candidates | None = None
+    """of models that are asked at several scales, where they don't learn"""

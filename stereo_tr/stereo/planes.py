@@ -16,6 +16,7 @@ Tests    tests/stereo/test_planes.py; what it gains on real pairs: docs/accuracy
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -82,12 +83,21 @@ class _Piece:
         return float(weights[_fits(plane, *points)].sum())
 
 
+class Completed(NamedTuple):
+    """Disparities, and how sure they are, once walls go on."""
+
+    disparity: Float[Tensor, "B H W"]
+    """pixels"""
+    confidence: Float[Tensor, "B H W"]
+    """at least SURE where the right camera sees what a plane was given to"""
+
+
 def complete(
     disparity: Float[Tensor, "B H W"],
     confidence: Float[Tensor, "B H W"],
     visible: Bool[Tensor, "B H W"],
     left: Float[Tensor, "B 3 H W"],
-) -> Float[Tensor, "B H W"]:
+) -> Completed:
     """Give unsure pixels of flat blank regions the region's plane, and hidden ones the background.
 
     `disparity` in pixels, `confidence` and `left` (RGB) in [0, 1]; `visible` is where the right
@@ -111,8 +121,10 @@ def complete(
             off &= region & (sure[place] < SURE) & (expected > 0)
             changed = torch.from_numpy(off).to(planes.device)
             planes[index][place][changed] = torch.from_numpy(expected[off]).to(planes)
-    flat = torch.where(visible & planes.isfinite(), planes, disparity)
-    return torch.minimum(fill_from_background(flat, visible), planes.where(~visible, torch.inf))
+    given = visible & planes.isfinite()
+    flat = torch.where(given, planes, disparity)
+    known = torch.minimum(fill_from_background(flat, visible), planes.where(~visible, torch.inf))
+    return Completed(known, torch.where(given, confidence.clamp(min=SURE), confidence))
 
 
 def blank_regions(

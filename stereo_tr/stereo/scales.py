@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .edges import sharpen_edges
 from .expectation import Expectation
-from .output import maps_only
+from .output import Candidates, maps_only
 from .planes import complete
 from .rectification import moved_up, vertical_offset
 
@@ -72,6 +72,13 @@ class Maps(NamedTuple):
     confidence: Float[Tensor, "B H W"]
 
 
+class Look(NamedTuple):
+    """What a model says at one scale, at the size of the views."""
+
+    maps: Maps
+    candidates: Candidates | None
+
+
 class Matched(NamedTuple):
     """What all looks together say."""
 
@@ -100,17 +107,17 @@ def match_at_scales(
     """Match two views, RGB in [0, 1], as `scales` says; maps have the size of the views."""
     factor = fine_factor(scales, *left.shape[-2:])
     if scales.coarse is None:
-        return Matched(look(model, left, right, factor), None)
+        return Matched(look(model, left, right, factor).maps, None)
     coarse, right, row_offset = _with_rows_aligned(model, left, right, factor * scales.coarse)
-    chosen = look(model, left, right, factor, coarse if scales.guided else None)
+    chosen, candidates = look(model, left, right, factor, coarse if scales.guided else None)
     if scales.finer is not None:
         guide = _surer(chosen, coarse, COARSE_PENALTY) if scales.guided else None
-        finer = look(model, left, right, factor * scales.finer, guide)
+        finer, candidates = look(model, left, right, factor * scales.finer, guide)
         chosen = _surer(finer, chosen, FINER_PENALTY)
     chosen = _surer(chosen, coarse, COARSE_PENALTY)
     visible = chosen.occlusion <= HIDDEN
     known = complete(chosen.disparity, chosen.confidence, visible, left)
-    edges = sharpen_edges(known, chosen.confidence, visible, left, right)
+    edges = sharpen_edges(*known, visible, left, right, candidates)
     return Matched(chosen._replace(disparity=edges), row_offset)
 
 
@@ -118,14 +125,18 @@ def _with_rows_aligned(
     model: nn.Module, left: Float[Tensor, "B 3 H W"], right: Float[Tensor, "B 3 H W"], factor: float
 ) -> tuple[Maps, Float[Tensor, "B 3 H W"], Float[Tensor, "B 3"]]:
     """What is found at `factor`, the right view moved where its rows are others, and how it was."""
-    found, moved, offset = look(model, left, right, factor), right, left.new_zeros(len(left), 3)
+    found, moved, offset = (
+        look(model, left, right, factor).maps,
+        right,
+        left.new_zeros(len(left), 3),
+    )
     for _ in range(MOVES):
         sure = (found.confidence > MATCHED) & (found.occlusion <= HIDDEN)
         before, offset = offset, vertical_offset(left, right, found.disparity, sure, offset)
         if torch.equal(offset, before):
             break
         moved = moved_up(right, offset)
-        found = look(model, left, moved, factor)
+        found = look(model, left, moved, factor).maps
     return found, moved, offset
 
 
@@ -141,7 +152,7 @@ def look(
     right: Float[Tensor, "B 3 H W"],
     factor: float,
     before: Maps | None = None,
-) -> Maps:
+) -> Look:
     """Match two views resized by `factor`; maps have the size of the views all the same.
 
     `before` is what another look found; a guided model is told so.
@@ -156,13 +167,18 @@ def look(
     if told:
         told = (Expectation(told[0] * (width / size[1]), told[1]),)
     with maps_only():
-        found = Maps(*model(*views, *told)[:3])
+        found = model(*views, *told)
+    maps, candidates = found[:3], found.candidates
     if factor == 1:
-        return found
+        return Look(Maps(*maps), candidates)
+    wider = size[1] / width  # a length along a row grows with the width
     disparity, *shares = (
-        F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in found
+        F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in maps
     )
-    return Maps(disparity * (size[1] / width), *shares)  # a length along a row grows with the width
+    if candidates is not None:  # what is between two of them wasn't found
+        own, sure = (F.interpolate(map_[:, None], size)[:, 0] for map_ in candidates)
+        candidates = Candidates(own * wider, sure)
+    return Look(Maps(disparity * wider, *shares), candidates)
 
 
 def _resized(view: Float[Tensor, "B 3 H W"], size: tuple[int, int]) -> Float[Tensor, "B 3 h w"]:

@@ -1,18 +1,24 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from stereo_tr.stereo.edges import (
+    CANDIDATE_WEIGHT,
+    CANDIDATES,
     FITS,
     LEAST_WEIGHT,
     LIKE,
+    MOVED,
+    NEAR,
     RINGS,
     UNFIT,
     relative_light,
     sharpen_edges,
     weighted_median,
 )
+from stereo_tr.stereo.output import Candidates
 
 
 def test_weighted_median_holds_half_of_the_weight():
@@ -111,40 +117,89 @@ def test_light_is_the_same_where_nothing_is_known():
     torch.testing.assert_close(found, torch.ones_like(left))
 
 
-def test_equals_a_loop_in_float64():
+@pytest.mark.parametrize("told", [False, True])
+def test_equals_a_loop_in_float64(told):
     generator = torch.Generator().manual_seed(5)
     disparity = torch.rand(2, 13, 17, generator=generator) * 8
     confidence = torch.rand(2, 13, 17, generator=generator) * 0.79  # none tells the light
     left, right = torch.rand(2, 2, 3, 13, 17, generator=generator)
     visible = torch.rand(2, 13, 17, generator=generator) < 0.6
-    found = sharpen_edges(disparity, confidence, visible, left, right)
+    matched = Candidates(
+        torch.rand(2, 13, 17, generator=generator) * 8,
+        torch.rand(2, 13, 17, generator=generator),
+    )
+    given = matched if told else None
+    found = sharpen_edges(disparity, confidence, visible, left, right, given)
     offsets = [
-        (radius * torch.tensor(6.283185307179586 * (k + radius) / count).sin()).round().int()
-        + 1j * (radius * torch.tensor(6.283185307179586 * (k + radius) / count).cos()).round().int()
+        (
+            round(radius * math.sin(math.tau * (k + radius) / count)),
+            round(radius * math.cos(math.tau * (k + radius) / count)),
+        )
         for radius, count in RINGS
         for k in range(count)
     ]
+    sides = [side.double().numpy() for side in (left, right)]
+    trust = confidence.double().numpy() + LEAST_WEIGHT
+    own, own_trust = (map_.double().numpy() for map_ in matched)
 
     def unfit(view, y, x, value):
         total = 0.0
         for down, across in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)):
             row, column = min(max(y + down, 0), 12), min(max(x + across, 0), 16)
             partner = min(max(round(column - value), 0), 16)
-            here, there = left[view, :, row, column], right[view, :, row, partner]
-            total += min((here - there).double().abs().sum().item(), UNFIT)
+            here, there = sides[0][view, :, row, column], sides[1][view, :, row, partner]
+            total += min(abs(here - there).sum(), UNFIT)
         return total / 5 / FITS if visible[view, y, x] else 0.0
 
-    for view, y, x in ((0, 0, 0), (0, 6, 8), (1, 12, 16), (1, 3, 11), (1, 0, 9), (0, 11, 2)):
+    def median(before, view, y, x):
         ranked = []
-        for offset in offsets:
-            row = min(max(y + int(offset.real), 0), 12)
-            column = min(max(x + int(offset.imag), 0), 16)
-            unlike = (left[view, :, row, column] - left[view, :, y, x]).double().abs().sum().item()
-            trust = confidence[view, row, column].item() + LEAST_WEIGHT
-            value = disparity[view, row, column].item()
-            weight = trust * math.exp(-unlike / LIKE - unfit(view, y, x, value))
-            ranked.append((value, weight))
+        for index, (down, across) in enumerate(offsets):
+            place = (view, min(max(y + down, 0), 12), min(max(x + across, 0), 16))
+            here = (view, slice(None), *place[1:])
+            unlike = abs(sides[0][here] - sides[0][view, :, y, x]).sum()
+            voices = [(before[place], trust[place])]
+            if told and index < CANDIDATES:
+                voices.append((own[place], CANDIDATE_WEIGHT * (own_trust[place] + LEAST_WEIGHT)))
+            for value, voice in voices:
+                weight = voice * math.exp(-unlike / LIKE - unfit(view, y, x, value))
+                ranked.append((value, weight))
         ranked.sort()
-        weights = torch.tensor([weight for _, weight in ranked])
-        middle = int((weights.cumsum(0) < weights.sum() / 2).sum())
-        assert found[view, y, x].item() == ranked[middle][0]
+        weights = np.array([weight for _, weight in ranked])
+        return ranked[int((weights.cumsum() < weights.sum() / 2).sum())][0]
+
+    first = disparity.double().numpy()
+    once = np.empty_like(first)
+    for place in np.ndindex(first.shape):
+        once[place] = median(first, *place)
+    moved = abs(once - first) > MOVED
+    agreed = 0
+    for view, y, x in np.ndindex(first.shape):
+        near = moved[view, max(y - NEAR, 0) : y + NEAR + 1, max(x - NEAR, 0) : x + NEAR + 1]
+        expected = median(once, view, y, x) if near.any() else once[view, y, x]
+        agreed += found[view, y, x].item() == expected
+    assert agreed == first.size
+
+
+def test_a_thin_thing_that_was_matched_is_not_lost():
+    """Two columns wide, smoothed away; what its tokens were matched to is all that is left."""
+    generator = torch.Generator().manual_seed(11)
+    near, far, bar = 11, 4, slice(40, 42)
+    texture = torch.rand(2, 1, 3, 23, 90, generator=generator) * 0.4
+    texture[1] += 0.6  # and brighter
+    left = texture[0, ..., :70].clone()
+    left[..., bar] = texture[1, ..., bar]
+    right = texture[0, ..., far : far + 70].clone()
+    right[..., 40 - near : 42 - near] = texture[1, ..., bar]
+    disparity = torch.full((1, 23, 70), float(far))
+    confidence = torch.full_like(disparity, 0.6)
+    disparity[..., 30:34] = 7.0  # elsewhere: an edge, so that pixels are asked
+    seen = torch.ones_like(disparity, dtype=torch.bool)
+    matched = Candidates(torch.full_like(disparity, 4.0), torch.full_like(disparity, 0.9))
+    matched.disparity[..., 40:44] = near  # of a whole token
+    alone = sharpen_edges(disparity, confidence, seen, left, right)
+    found = sharpen_edges(disparity, confidence, seen, left, right, matched)
+    inner = (0, slice(4, -4), slice(36, 46))
+    assert (alone[inner] == far).all()
+    truth = torch.full_like(disparity, float(far))
+    truth[..., bar] = near
+    assert (found[inner] != truth[inner]).float().mean() < 0.05

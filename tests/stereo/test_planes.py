@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stereo_tr.geometry import fill_from_background
-from stereo_tr.stereo.planes import blank_regions, complete, fit_plane
+from stereo_tr.stereo.planes import SURE, blank_regions, complete, fit_plane
 
 HEIGHT, WIDTH = 90, 140
 WALL = (slice(10, 80), slice(30, 110))
@@ -38,7 +38,11 @@ def test_what_is_unsure_on_a_blank_wall_takes_its_plane():
     found[sure] = 20.0
     expected = plane.clone()
     expected[sure] = 20.0
-    assert torch.allclose(complete(found, confidence, visible, left), expected, atol=1e-3)
+    completed = complete(found, confidence, visible, left)
+    assert torch.allclose(completed.disparity, expected, atol=1e-3)
+    surer = confidence.clone()
+    surer[guess] = SURE  # as sure as what keeps what was found
+    torch.testing.assert_close(completed.confidence, surer)
 
 
 def test_a_textured_part_keeps_what_was_found():
@@ -46,7 +50,7 @@ def test_a_textured_part_keeps_what_was_found():
     found, confidence, visible = maps(plane)
     guess = (0, slice(0, 7), slice(20, 120))
     found[guess], confidence[guess] = 31.0, 0.3
-    assert torch.equal(complete(found, confidence, visible, left), found)
+    assert torch.equal(complete(found, confidence, visible, left).disparity, found)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5])
@@ -58,7 +62,7 @@ def test_a_region_that_is_no_plane_stays(share):
     found[0, 10:rows, 30:110] = 40.0
     confidence[0, 10:rows, 30:110] = 0.8
     confidence[0, rows:80, 30:110] = 0.8
-    completed = complete(found, confidence, visible, left)
+    completed = complete(found, confidence, visible, left).disparity
     if share == 0.5:
         assert torch.equal(completed, found)
     else:
@@ -90,7 +94,7 @@ PIECE = (0, slice(14, 76), slice(34, 54))
 
 def test_a_piece_takes_the_plane_of_a_wall_that_goes_on_elsewhere():
     left, plane, *found = pieces_of_a_wall()
-    assert torch.allclose(complete(*found, left)[PIECE], plane[PIECE], atol=1e-3)
+    assert torch.allclose(complete(*found, left).disparity[PIECE], plane[PIECE], atol=1e-3)
 
 
 def test_most_of_a_wall_outvotes_a_piece_and_a_spot():
@@ -103,7 +107,7 @@ def test_most_of_a_wall_outvotes_a_piece_and_a_spot():
     spot = (0, slice(20, 34), slice(118, 134))
     left[..., 20:34, 118:134] = 0.6
     found[spot] = 40.0
-    completed = complete(found, confidence, visible, left)
+    completed = complete(found, confidence, visible, left).disparity
     assert torch.allclose(completed[PIECE], plane[PIECE], atol=1e-3)
 
 
@@ -113,7 +117,7 @@ def test_a_clear_piece_keeps_its_plane():
     found = plane.clone()
     found[0, 10:80, 30:58] += 6
     found[0, 10:22, 30:58] -= 6  # a sixth
-    completed = complete(found, confidence, visible, left)
+    completed = complete(found, confidence, visible, left).disparity
     assert torch.allclose(completed[PIECE], plane[PIECE] + 6, atol=1e-3)
 
 
@@ -124,7 +128,7 @@ def test_a_piece_of_another_wall_stays(alone):
         found[0, 10:80, 66:110] += 5
     if alone == "nothing known":
         visible[0, 10:80, 66:110] = False
-    completed = complete(found, confidence, visible, left)
+    completed = complete(found, confidence, visible, left).disparity
     assert torch.equal(completed[PIECE], found[PIECE])
 
 
@@ -136,7 +140,7 @@ def test_what_is_hidden_takes_the_farther_of_plane_and_background(nearer, planes
     hidden = (0, slice(10, 80), slice(30, 45))
     found[0, :, :30] = 2.0 if nearer else 50.0  # beside the hidden part
     confidence[hidden], visible[hidden] = 0.1, False
-    completed = complete(found, confidence, visible, left)
+    completed = complete(found, confidence, visible, left).disparity
     filled = fill_from_background(found, visible)
     if planes:
         inside = (0, slice(14, 76), slice(34, 45))
@@ -150,14 +154,14 @@ def test_views_of_a_batch_are_apart():
     left, plane = scene()
     found, confidence, visible = maps(plane)
     found[0, 30:60, 50:90], confidence[0, 30:60, 50:90] = 31.0, 0.3
-    alone = complete(found, confidence, visible, left)
+    alone = complete(found, confidence, visible, left).disparity
     other = scene(seed=1)[0].flip(-1)
     both = complete(
         torch.cat((found, found + 3)),
         torch.cat((confidence, confidence)),
         torch.cat((visible, visible)),
         torch.cat((left, other)),
-    )
+    ).disparity
     assert torch.equal(both[:1], alone)
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from stereo_tr.stereo.output import StereoOutput
+from stereo_tr.stereo import scales as scales_module
+from stereo_tr.stereo.output import Candidates, StereoOutput
 from stereo_tr.stereo.scales import Scales, largest_factor, match_at_scales
 
 
@@ -92,6 +93,36 @@ def test_a_third_look_is_told_the_surer_of_both():
         assert model.shown[-1] == (28, 42)
         torch.testing.assert_close(model.told.disparity, torch.full((1, 28, 42), disparity))
         torch.testing.assert_close(model.told.confidence, torch.full((1, 28, 42), confidence))
+
+
+class MatchedModel(WidthModel):
+    """Tokens of 5x6 px, matched to other disparities each."""
+
+    def forward(self, left, right):
+        own = torch.arange(20.0).view(1, 4, 5)  # of a view of 20x30
+        height, width = left.shape[-2:]
+        rows, columns = torch.arange(height) * 4 // height, torch.arange(width) * 5 // width
+        tokens = Candidates(
+            own[:, rows][..., columns] * width / 30, torch.full_like(left[:, 0], 0.7)
+        )
+        return super().forward(left, right)._replace(candidates=tokens)
+
+
+@pytest.mark.parametrize("scales", [Scales(coarse=0.4), Scales(coarse=0.4).thorough()])
+def test_candidates_are_those_of_the_largest_look(monkeypatch, scales):
+    """None is made of two of them, and the views' pixels are their unit."""
+    shown = []
+    monkeypatch.setattr(
+        scales_module, "sharpen_edges", lambda *given: shown.append(given[-1]) or given[0]
+    )
+    model = MatchedModel({30: 0.5, 12: 0.99, 42: 0.6})
+    match_at_scales(model, *views(20, 30), scales)
+    [candidates] = shown
+    height, width = model.shown[-1]
+    rows, columns = (torch.arange(20) * height // 20, torch.arange(30) * width // 30)
+    own = torch.arange(20.0).view(4, 5)[rows * 4 // height][:, columns * 5 // width]
+    torch.testing.assert_close(candidates.disparity, own[None])
+    torch.testing.assert_close(candidates.confidence, torch.full((1, 20, 30), 0.7))
 
 
 class RowModel(nn.Module):
