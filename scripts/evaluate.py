@@ -6,6 +6,7 @@
     stereo-tr evaluate --data kitti2015 --root ~/data/kitti2015 --protocol kitti2015
     stereo-tr evaluate --data pairs --root A --html report.html --markdown report.md
     stereo-tr evaluate --data pairs --root A --stages
+    stereo-tr evaluate --data pairs --root A --lower-right 1 0 0
     torchrun --nproc-per-node 2 -m stereo_tr.scripts.evaluate --data pairs --root A
 
 Prints one row an image and the means; what each number means is `scores.PROTOCOL`, printed below
@@ -85,6 +86,9 @@ class Evaluate:
     """look at each pair enlarged as well, in almost three times the time"""
     peer_only: bool = False
     """score the peer and no model"""
+    lower_right: tuple[float, float, float] | None = None
+    """move the right views down first, as of cameras that aren't rectified: by how many rows in the
+    centre, how many more at the right border, how many more at the lower one"""
     stages: bool = False
     """score every stage of cstr_small as well, a method each: where do errors come from?"""
     protocol: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -169,6 +173,8 @@ def _score_share(
     bar = progress(mine, label="scenes", hidden=not processes.first)
     for index in bar:
         case = cases[index]()
+        if settings.lower_right:
+            case = evaluation_data.lowered(case, settings.lower_right)
         found = {}
         for name, method in methods.items():
             row, found[name] = _score_case(name, method, case)
@@ -224,6 +230,8 @@ def _check(settings: Evaluate) -> None:
     if settings.one_scale and settings.thorough:
         raise ValueError("--one-scale asks once and --thorough three times; take one of them")
     protocols.check(settings.protocol, settings.data)
+    if settings.lower_right and not np.isfinite(settings.lower_right).all():
+        raise ValueError(f"--lower-right {settings.lower_right}: give three numbers of rows")
     for name in ("limit", "count", "height", "width", "html_scenes"):
         value = getattr(settings, name)
         if value is not None and value < 1:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 
 from stereo_tr.datasets.generated import GeneratedScenes
@@ -19,6 +20,7 @@ from stereo_tr.datasets.kitti import Kitti2015
 from stereo_tr.datasets.pairs import Pairs
 from stereo_tr.datasets.registry import open_dataset
 from stereo_tr.datasets.sample import StereoSample
+from stereo_tr.stereo.rectification import moved_up
 from stereo_tr.training_data import VALIDATION_SEED
 
 
@@ -30,6 +32,15 @@ class Case(NamedTuple):
     group: str
     foreground: Bool[np.ndarray, "H W"] | None
     """where an object is, as KITTI 2015 tells; None: the data set doesn't"""
+
+
+def lowered(case: Case, rows: Sequence[float]) -> Case:
+    """The case with its right view moved down: in the centre, more at the right and lower border.
+
+    All in rows of the view; its first or last row is repeated where nothing is seen.
+    """
+    right = moved_up(case.sample.right[None], -torch.tensor([rows], dtype=torch.float32))[0]
+    return case._replace(sample=case.sample._replace(right=right))
 
 
 Cases = Sequence[Callable[[], Case]]

@@ -94,6 +94,28 @@ def test_scores_are_worked_out_by_hand(tmp_path, says_twelve):
     assert every.occlusion_iou == pytest.approx((6 / 10 + 6 / 15) / 2)
 
 
+def test_right_views_are_moved_down(tmp_path, monkeypatch):
+    """By 3 rows; then by one in the centre and 2 more at the right border and less at the left."""
+    seen = []
+
+    class Watches(SaysTwelve):
+        def forward(self, left, right):
+            seen.append((left[0], right[0]))
+            return super().forward(left, right)
+
+    monkeypatch.setattr(
+        StereoMatcher, "from_pretrained", lambda **settings: StereoMatcher(Watches())
+    )
+    write_scene(tmp_path / "one", 10)
+    for rows in (None, (3.0, 0.0, 0.0), (1.0, 2.0, 0.0)):
+        evaluate(Evaluate(root=(tmp_path,), lower_right=rows))
+    (left, plain), (same, lower), (_, tilted) = seen
+    assert torch.equal(left, same)
+    torch.testing.assert_close(lower[:, 3:], plain[:, :-3], rtol=0, atol=1e-4)
+    torch.testing.assert_close(tilted[:, 3:, -1], plain[:, :-3, -1], rtol=0, atol=1e-4)
+    torch.testing.assert_close(tilted[:, :-1, 0], plain[:, 1:, 0], rtol=0, atol=1e-4)
+
+
 def test_table_and_json_hold_the_same_numbers(tmp_path, says_twelve, capsys):
     write_scene(tmp_path / "a" / "one", 10)
     write_scene(tmp_path / "a" / "two", 15, nocc=False)
