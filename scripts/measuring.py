@@ -155,6 +155,7 @@ def _file_work(name: str, task: Task) -> _Work:
     from stereo_tr.matcher import StereoMatcher
     from stereo_tr.pretrained import create_model, stereo_models
     from stereo_tr.scripts.export import runner
+    from stereo_tr.stereo.output import StereoOutput, of_graph
     from stereo_tr.stereo.scales import Scales
 
     written = runner(task.file)
@@ -170,10 +171,10 @@ def _file_work(name: str, task: Task) -> _Work:
     class File(torch.nn.Module):
         def forward(
             self, left: "Tensor", right: "Tensor", expected: "Sequence[Tensor] | None" = None
-        ) -> "Sequence[Tensor]":
+        ) -> "StereoOutput":
             nothing = torch.zeros_like(left[:, 0])
             told = expected or (nothing, nothing)
-            return written(left, right, *(told if scales.guided else ()))
+            return of_graph(written(left, right, *(told if scales.guided else ())))
 
     matcher = StereoMatcher(File(), scales=scales)
     return _Work(partial(matcher, *_pair(task)[1]))

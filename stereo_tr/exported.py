@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .stereo.expectation import Expectation
-from .stereo.output import Candidates, StereoOutput
+from .stereo.output import StereoOutput, of_graph
 from .stereo.scales import Scales
 
 if TYPE_CHECKING:
@@ -133,6 +133,4 @@ class ExportedStereo(nn.Module):
                 f"{self.path} can't match views of {left.shape[-1]}x{left.shape[-2]} px: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        maps = [torch.from_numpy(map_).to(left.device) for map_ in found]
-        candidates = Candidates(*maps[3:]) if maps[3:] else None
-        return StereoOutput(*maps[:3], None, candidates)
+        return of_graph([torch.from_numpy(map_).to(left.device) for map_ in found])

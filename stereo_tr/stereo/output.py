@@ -4,7 +4,7 @@ Letters  B batch, H W image height and width in pixels
 Tests    tests/stereo/test_textbook.py: dropping what is inside changes no map
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -60,3 +60,8 @@ class StereoOutput(NamedTuple):
     """what the model's losses need; None where nothing asks for it"""
     candidates: Candidates | None = None
     """of models that are asked at several scales, where they don't learn"""
+
+
+def of_graph(maps: Sequence[Tensor]) -> StereoOutput:
+    """What a model in a file gives: three maps, and the two of its candidates if it has any."""
+    return StereoOutput(*maps[:3], None, Candidates(*maps[3:]) if maps[3:] else None)

@@ -181,6 +181,10 @@ def test_files_in_turn_with_their_models_and_lower_precision(tmp_path):
     rows = json.loads(file.read_text())["rows"]
     names = ["tiny_moat_0", "tiny_moat_0:onnx", "tiny_moat_0:torchscript"]
     assert [row["model"] for row in rows] == names
+    stereo = ["--models", "cstr_small", *settings[2:], "--formats", "torchscript"]
+    main(["benchmark", *stereo, "--json", str(file)])
+    matched = json.loads(file.read_text())["rows"]
+    assert [row["model"] for row in matched] == ["cstr_small", "cstr_small:torchscript"]
     ratio = rows[0]["median_seconds"] / rows[1]["median_seconds"]
     assert rows[1]["times_as_fast"] == pytest.approx(ratio)
     main(["benchmark", *settings, "--precision", "bf16", "--json", str(file)])
