@@ -323,12 +323,14 @@ def _score_case(name: str, method: Method, case: Case) -> tuple[Row, np.ndarray]
     return row, answer.disparity
 
 
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
 def _written_down(settings: Evaluate) -> dict[str, Any]:
     """The settings as JSON can hold them, with the peer's own."""
     plain = {
-        name: [str(part) for part in value]
-        if isinstance(value, tuple)
-        else (str(value) if isinstance(value, Path) else value)
+        name: [_plain(part) for part in value] if isinstance(value, tuple) else _plain(value)
         for name, value in dataclasses.asdict(settings).items()
     }
     if settings.peer:

@@ -93,7 +93,7 @@ class _Careful(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         try:
             return self.dataset[index]
-        except (ValueError, OSError, MemoryError) as error:
+        except (ValueError, OSError, EOFError, MemoryError) as error:
             return _Unreadable(f"sample {index} of the run can't be read: {error}")
 
 

@@ -43,6 +43,28 @@ def test_a_file_is_the_model_at_any_scale(stereo):
         assert (np.abs(one - other) > 1e-3).mean() < 0.01  # draws are decided by rounding
 
 
+def test_a_file_of_before_has_no_candidates(stereo, tmp_path):
+    import onnx
+
+    weights, path = stereo
+    whole = onnx.load(path)
+    assert [each.name for each in whole.graph.output[3:]] == ["matched", "match_confidence"]
+    del whole.graph.output[3:]
+    onnx.save(whole, tmp_path / "before.onnx")
+    views = np.random.default_rng(0).random((2, 70, 90, 3), np.float32)
+    scales = Scales(least_pixels=9000, coarse=0.6, guided=True)
+    before, same = (
+        StereoMatcher.from_pretrained(each) for each in (tmp_path / "before.onnx", weights)
+    )
+    before.scales = same.scales = scales
+    with_candidates = same(*views)
+    same.model.register_forward_hook(lambda *called: called[-1]._replace(candidates=None))
+    expected, found = same(*views), before(*views)
+    assert not np.array_equal(expected.disparity, with_candidates.disparity)
+    for one, other in zip(expected, found, strict=True):
+        assert (np.abs(one - other) > 1e-3).mean() < 0.01  # draws are decided by rounding
+
+
 def test_estimate_needs_no_model_code(stereo, tmp_path):
     """In a process of its own: this one has the models already."""
     views = [str(tmp_path / name) for name in ("left.png", "right.png")]

@@ -5,7 +5,8 @@ and lies beside the edge of the photograph. There a pixel takes the weighted med
 around it. They weigh more the more they look like it, the surer they are, and the more alike both
 views are where their disparity would put it. What was matched before anything was smoothed takes
 part as well: of a thin thing it may be all that is left. A median of disparities that were found
-invents none, and where all agree it changes nothing.
+invents none, and where all agree it changes nothing. What has moved tells more, so pixels beside it
+are asked once again.
 
 Letters  B views, H W image in pixels, N pixels to change, K disparities around each
 Source   Ma et al. 2013, "Constant time weighted median filtering for stereo matching and beyond"
@@ -23,9 +24,12 @@ from .output import Candidates
 
 RINGS = ((0.0, 1), (2.0, 6), (4.5, 8), (8.0, 10))
 """radius in pixels, and how many pixels on it: a disc without the cost of all its pixels"""
-CANDIDATES, CANDIDATE_WEIGHT = 7, 0.5
-"""of the pixels around, those in the middle whose candidates take part, and what these count beside
-disparities that are as sure"""
+MIDDLE, CANDIDATE_WEIGHT = 7, 0.7
+"""of the pixels around, so many in the middle whose candidates take part, and what these count
+beside disparities that are as sure"""
+LEAST_SHARE = 0.5
+"""of its token that a match must have taken to be one: where nothing can be matched, what is found
+may be anything, and far off"""
 MOVED, NEAR = 1.0, 2
 """pixels of disparity, and pixels: what has been changed by more tells those so near more, and they
 are asked once again"""
@@ -67,7 +71,8 @@ def sharpen_edges(
     `disparity` in pixels, `confidence` and the views (RGB) in [0, 1]; `visible` is where the right
     camera sees the point: elsewhere the right view isn't asked. Only where `confidence` is below
     SURE and disparities within REACH differ by more than STEP. Beyond the border its last pixels
-    are repeated.
+    are repeated. `candidates`, where a model gives any, take part with those of LEAST_SHARE; pixels
+    within NEAR of what has changed by more than MOVED are asked once again.
     """
     light = relative_light(left, right, disparity, (confidence > MATCHED) & visible)
     views = (visible, left, right, light)
@@ -106,18 +111,11 @@ def _medians(
         values, trusted = before.take(around), trust.take(around)
         unlike = _difference(left, around, some)
         if candidates is not None:
-            middle = around[:CANDIDATES]
-            values, trusted, unlike = map(
-                torch.cat,
-                (
-                    (values, candidates.disparity.take(middle)),
-                    (
-                        trusted,
-                        CANDIDATE_WEIGHT * (candidates.confidence.take(middle) + LEAST_WEIGHT),
-                    ),
-                    (unlike, unlike[:CANDIDATES]),
-                ),
-            )
+            middle = around[:MIDDLE]
+            share = candidates.confidence.take(middle)
+            share = torch.where(share > LEAST_SHARE, share * CANDIDATE_WEIGHT, 0.0)
+            values = torch.cat((values, candidates.disparity.take(middle)))
+            trusted, unlike = torch.cat((trusted, share)), torch.cat((unlike, unlike[:MIDDLE]))
         unfit = torch.zeros_like(unlike)
         for down, across in CROSS:
             column = (x + across).clamp(0, width - 1)

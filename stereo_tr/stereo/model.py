@@ -234,10 +234,13 @@ def _coin(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
 
 
 def _of_pixels(match: RawMatch, height: int, width: int) -> Candidates:
-    """Give every pixel what its token was matched to."""
+    """Give every pixel what the nearest token was matched to; they lie on pixels 0, 4, 8, ..."""
     maps = torch.stack((match.disparity * losses.TOKEN, match.confidence), dim=1)
+    maps = F.pad(maps, (0, 1, 0, 1), mode="replicate")  # the last one may be nearest beyond it
     maps = F.interpolate(maps, scale_factor=losses.TOKEN, mode="nearest")
-    return Candidates(*maps[..., :height, :width].unbind(1))
+    first = losses.TOKEN // 2
+    maps = maps[..., first : first + height, first : first + width]
+    return Candidates(*maps.unbind(1))
 
 
 def _standardise(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:

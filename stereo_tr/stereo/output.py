@@ -36,7 +36,7 @@ def scores_kept() -> bool:
 
 
 class Candidates(NamedTuple):
-    """What was matched of a pixel's token before context filled in and smoothed.
+    """What the token nearest to a pixel was matched to before context filled in and smoothed.
 
     Blurred by nothing, but by the token as wide, and wrong where nothing could be matched.
     """
@@ -44,7 +44,7 @@ class Candidates(NamedTuple):
     disparity: Float[Tensor, "B H W"]
     """pixels, >= 0"""
     confidence: Float[Tensor, "B H W"]
-    """share of the token that its match took, in [0, 1]"""
+    """share of the token that its match and the neighbours of that took, in [0, 1]"""
 
 
 class StereoOutput(NamedTuple):

@@ -168,7 +168,9 @@ def look(
         told = (Expectation(told[0] * (width / size[1]), told[1]),)
     with maps_only():
         found = model(*views, *told)
-    maps, candidates = found[:3], found.candidates
+    # A model of the user's own may return three maps and no more.
+    maps, candidates = found[:3], getattr(found, "candidates", None)
+    del found  # whose details are large
     if factor == 1:
         return Look(Maps(*maps), candidates)
     wider = size[1] / width  # a length along a row grows with the width
@@ -176,7 +178,9 @@ def look(
         F.interpolate(map_[:, None], size, mode="bilinear")[:, 0] for map_ in maps
     )
     if candidates is not None:  # what is between two of them wasn't found
-        own, sure = (F.interpolate(map_[:, None], size)[:, 0] for map_ in candidates)
+        own, sure = (
+            F.interpolate(map_[:, None], size, mode="nearest-exact")[:, 0] for map_ in candidates
+        )
         candidates = Candidates(own * wider, sure)
     return Look(Maps(disparity * wider, *shares), candidates)
 

@@ -6,10 +6,11 @@ import torch
 
 from stereo_tr.stereo.edges import (
     CANDIDATE_WEIGHT,
-    CANDIDATES,
     FITS,
+    LEAST_SHARE,
     LEAST_WEIGHT,
     LIKE,
+    MIDDLE,
     MOVED,
     NEAR,
     RINGS,
@@ -158,8 +159,9 @@ def test_equals_a_loop_in_float64(told):
             here = (view, slice(None), *place[1:])
             unlike = abs(sides[0][here] - sides[0][view, :, y, x]).sum()
             voices = [(before[place], trust[place])]
-            if told and index < CANDIDATES:
-                voices.append((own[place], CANDIDATE_WEIGHT * (own_trust[place] + LEAST_WEIGHT)))
+            if told and index < MIDDLE:
+                share = own_trust[place] if own_trust[place] > LEAST_SHARE else 0.0
+                voices.append((own[place], CANDIDATE_WEIGHT * share))
             for value, voice in voices:
                 weight = voice * math.exp(-unlike / LIKE - unfit(view, y, x, value))
                 ranked.append((value, weight))
@@ -196,10 +198,14 @@ def test_a_thin_thing_that_was_matched_is_not_lost():
     seen = torch.ones_like(disparity, dtype=torch.bool)
     matched = Candidates(torch.full_like(disparity, 4.0), torch.full_like(disparity, 0.9))
     matched.disparity[..., 40:44] = near  # of a whole token
-    alone = sharpen_edges(disparity, confidence, seen, left, right)
-    found = sharpen_edges(disparity, confidence, seen, left, right, matched)
+    unsure = matched._replace(confidence=torch.full_like(disparity, LEAST_SHARE))
+    alone, hardly, found = (
+        sharpen_edges(disparity, confidence, seen, left, right, given)
+        for given in (None, unsure, matched)
+    )
     inner = (0, slice(4, -4), slice(36, 46))
     assert (alone[inner] == far).all()
+    assert torch.equal(hardly, alone)
     truth = torch.full_like(disparity, float(far))
     truth[..., bar] = near
     assert (found[inner] != truth[inner]).float().mean() < 0.05

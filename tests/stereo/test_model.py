@@ -80,6 +80,25 @@ def test_views_meet_only_in_attention(model):
             torch.testing.assert_close(stacked[2:], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_candidates_are_what_the_nearest_token_was_matched_to(model):
+    left, right = views(2, 22, 35)
+    with torch.no_grad():
+        output, training = model.eval()(left, right), model.train()(left, right)
+    model.eval()
+    assert training.candidates is None
+    match = output.details.match
+
+    def nearest(place, tokens):  # they lie on pixels 0, 4, 8, ...
+        return min(range(tokens), key=lambda token: (abs(4 * token - place), -token))
+
+    rows = [nearest(y, match.disparity.shape[1]) for y in range(22)]
+    columns = [nearest(x, match.disparity.shape[2]) for x in range(35)]
+    expected = match.disparity[:, rows][..., columns] * 4
+    torch.testing.assert_close(output.candidates.disparity, expected)
+    expected = match.confidence[:, rows][..., columns]
+    torch.testing.assert_close(output.candidates.confidence, expected)
+
+
 def test_training_is_inference_and_both_are_deterministic(model):
     left, right = views(2, 33, 31)
     with torch.no_grad():

@@ -4,6 +4,7 @@ from torch import nn
 
 from stereo_tr.stereo import scales as scales_module
 from stereo_tr.stereo.output import Candidates, StereoOutput
+from stereo_tr.stereo.planes import Completed
 from stereo_tr.stereo.scales import Scales, largest_factor, match_at_scales
 
 
@@ -119,10 +120,40 @@ def test_candidates_are_those_of_the_largest_look(monkeypatch, scales):
     match_at_scales(model, *views(20, 30), scales)
     [candidates] = shown
     height, width = model.shown[-1]
-    rows, columns = (torch.arange(20) * height // 20, torch.arange(30) * width // 30)
+    rows = (torch.arange(20) + 0.5).mul(height / 20).long()
+    columns = (torch.arange(30) + 0.5).mul(width / 30).long()
     own = torch.arange(20.0).view(4, 5)[rows * 4 // height][:, columns * 5 // width]
     torch.testing.assert_close(candidates.disparity, own[None])
     torch.testing.assert_close(candidates.confidence, torch.full((1, 20, 30), 0.7))
+
+
+def test_edges_are_told_how_sure_planes_are(monkeypatch):
+    given = torch.full((1, 20, 30), 4.0), torch.full((1, 20, 30), 0.9)
+    monkeypatch.setattr(scales_module, "complete", lambda *maps: Completed(*given))
+    shown = []
+    monkeypatch.setattr(
+        scales_module, "sharpen_edges", lambda *maps: shown.extend(maps[:2]) or maps[0] + 1
+    )
+    found = match_at_scales(WidthModel({30: 0.5, 12: 0.6}), *views(20, 30), Scales(coarse=0.4)).maps
+    assert shown[0] is given[0] and shown[1] is given[1]
+    torch.testing.assert_close(found.disparity, torch.full((1, 20, 30), 5.0))
+    # what is told is the model's own
+    torch.testing.assert_close(found.confidence, torch.full((1, 20, 30), 0.5))
+
+
+class ThreeMaps(nn.Module):
+    """A model of a user's own."""
+
+    def forward(self, left, right):
+        disparity = left.mean(1)
+        return disparity, torch.zeros_like(disparity), torch.ones_like(disparity)
+
+
+@pytest.mark.parametrize("scales", [Scales(), Scales(coarse=0.6)])
+def test_three_maps_are_enough(scales):
+    left, right = views(20, 30)
+    found = match_at_scales(ThreeMaps(), left, right, scales).maps
+    torch.testing.assert_close(found.disparity, left.mean(1))
 
 
 class RowModel(nn.Module):
