@@ -71,8 +71,8 @@ def sharpen_edges(
     `disparity` in pixels, `confidence` and the views (RGB) in [0, 1]; `visible` is where the right
     camera sees the point: elsewhere the right view isn't asked. Only where `confidence` is below
     SURE and disparities within REACH differ by more than STEP. Beyond the border its last pixels
-    are repeated. `candidates`, where a model gives any, take part with those of LEAST_SHARE; pixels
-    within NEAR of what has changed by more than MOVED are asked once again.
+    are repeated. Of `candidates`, which not every model gives, those take part whose confidence
+    exceeds LEAST_SHARE. Pixels within NEAR of a change of more than MOVED are asked once again.
     """
     light = relative_light(left, right, disparity, (confidence > MATCHED) & visible)
     views = (visible, left, right, light)
