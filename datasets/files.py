@@ -15,6 +15,7 @@ import io
 import math
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -169,9 +170,8 @@ def writable_folder(path: str | Path) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".{os.getpid()}.probe"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):  # without a name: a kill leaves nothing behind
+            pass
     except OSError as error:
         reason = "a file stands in the way" if _file_in_the_way(path) else error.strerror
         raise type(error)(f"cannot write to folder {path}: {reason}") from error
