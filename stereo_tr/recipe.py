@@ -75,7 +75,8 @@ class TrainingSettings:
     model: str | None = None
     """name of the model (small: cstr_small, cstr: cstr, sttr and kitti: sttr)"""
     override: tuple[str, ...] | None = None
-    """changes to the model, name=value each; a value is JSON (true, 3, [1, 2]) or plain text"""
+    """changes to the model, name=value each; a value is JSON (false, 3, [1, 2]), False, or plain
+    text"""
     weights: str | None = None
     """start from these weights (a file or a packaged name) and not from random ones"""
     data: tuple[str, ...] | None = None
@@ -208,11 +209,17 @@ def parse_overrides(override: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise ValueError(f"--override takes name=value, not {text!r}")
-        try:
-            values[name] = json.loads(value)
-        except json.JSONDecodeError:
-            values[name] = value
+        values[name] = _value(value)
     return values
+
+
+def _value(text: str) -> Any:
+    """Read JSON, or Python's own spelling of its constants; else take the text as it is."""
+    text = {"True": "true", "False": "false", "None": "null"}.get(text, text)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:

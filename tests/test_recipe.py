@@ -53,6 +53,7 @@ def test_the_published_recipes():
 
 def test_overrides():
     given = ("layers=3", "bias=false", "widths=[1, 2]", "name=small", "rate=1e-3", "x=a=b")
+    given += ("fills=False", "encoder=None")
     assert recipe.parse_overrides(given) == {
         "layers": 3,
         "bias": False,
@@ -60,6 +61,8 @@ def test_overrides():
         "name": "small",
         "rate": 1e-3,
         "x": "a=b",
+        "fills": False,
+        "encoder": None,
     }
     with pytest.raises(ValueError, match="name=value, not 'layers'"):
         recipe.parse_overrides(("layers",))

@@ -7,8 +7,7 @@ Tests  tests/attention/test_attend_kernel.py, tests/stereo/test_transport_kernel
        Triton's interpreter, against torch's operations
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import cache
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from .held import held
 from .tracing import graph_is_recorded
 
 AMPERE = (8, 0)
@@ -24,14 +24,9 @@ AMPERE = (8, 0)
 _allowed: ContextVar[bool] = ContextVar("kernels of our own", default=True)
 
 
-@contextmanager
-def without_kernels() -> Iterator[None]:
+def without_kernels() -> AbstractContextManager[None]:
     """Let torch's operations compute what runs inside, on a GPU too: to compare, or to count."""
-    token = _allowed.set(False)
-    try:
-        yield
-    finally:
-        _allowed.reset(token)
+    return held(_allowed, False)
 
 
 def kernels_serve(x: Tensor) -> bool:

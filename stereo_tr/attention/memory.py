@@ -10,13 +10,14 @@ piece by piece, and the size of a piece follows from a budget:
 Tests  tests/attention/test_memory.py: results don't depend on the budget
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
+from .held import held
 from .tracing import graph_is_recorded
 
 DEFAULT = 48 * 2**20
@@ -28,27 +29,17 @@ travel no further (measured, rows of 192 tokens: 8 ns a pair of tokens, 15 to 25
 _budget: ContextVar[int] = ContextVar("working memory", default=DEFAULT)
 
 
-@contextmanager
-def working_memory(size: int) -> Iterator[None]:
+def working_memory(size: int) -> AbstractContextManager[None]:
     """Give what runs inside `size` bytes for what it needs in between (at least one piece)."""
-    token = _budget.set(size)
-    try:
-        yield
-    finally:
-        _budget.reset(token)
+    return held(_budget, size)
 
 
 _whole_maps: ContextVar[bool] = ContextVar("whole maps", default=False)
 
 
-@contextmanager
-def whole_maps() -> Iterator[None]:
+def whole_maps() -> AbstractContextManager[None]:
     """Let attention see whole maps inside, whatever the budget: for whoever records its weights."""
-    token = _whole_maps.set(True)
-    try:
-        yield
-    finally:
-        _whole_maps.reset(token)
+    return held(_whole_maps, True)
 
 
 def maps_are_whole() -> bool:

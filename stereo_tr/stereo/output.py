@@ -4,8 +4,8 @@ Letters  B batch, H W image height and width in pixels
 Tests    tests/stereo/test_textbook.py: dropping what is inside changes no map
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -13,21 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..attention.held import held
+
 _scores_kept: ContextVar[bool] = ContextVar("scores kept", default=True)
 
 
-@contextmanager
-def maps_only() -> Iterator[None]:
+def maps_only() -> AbstractContextManager[None]:
     """Let stereo models drop scores and assignments inside as soon as the maps are read off them.
 
     They hold a number for each pair of tokens of each row, 2 GB each for a 4K image. `details` then
     has None in their place.
     """
-    token = _scores_kept.set(False)
-    try:
-        yield
-    finally:
-        _scores_kept.reset(token)
+    return held(_scores_kept, False)
 
 
 def scores_kept() -> bool:
