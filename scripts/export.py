@@ -88,6 +88,8 @@ def export(settings: Export) -> dict[str, float]:
     model, name = _model(settings)
     writable_folder(settings.out.parent)
     graph = graph_of(model, name)
+    # Torch can't tell how far it is, which takes from seconds (cstr_small) to minutes (MOAT, .pt2).
+    print(f"recording {name} for {settings.out}, which may take minutes ...", flush=True)
     with atomic(settings.out) as path:
         write_graph(model, name, path, settings.format)
         measured = {"difference": _check(graph, path, name, settings.format)}
