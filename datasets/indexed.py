@@ -26,8 +26,13 @@ from .tree import Tree, keep, kept
 WORTH_KEEPING = 1000
 """pairs: a smaller data set is listed faster than its kept index is checked"""
 
+NEARER = 1.0
+"""pixels of disparity: by so much what hides a point is nearer; less is rounding or a slant"""
+
 Map = tuple[Float32[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]
 """disparity in pixels, and where it is known"""
+Truth = tuple[Float[Tensor, "H W"], Bool[Tensor, "H W"], Bool[Tensor, "H W"]]
+"""disparity in pixels, where it is known, and what the other view doesn't see"""
 
 
 class Entry(NamedTuple):
@@ -92,19 +97,20 @@ class IndexedPairs(Dataset[StereoSample]):
         left, right = read_image(paths["left"]), read_image(paths["right"])
         size = left.shape[:2]
         self._same_size(paths, "right", size, right.shape[:2])
-        return StereoSample(
-            as_tensor(left),
-            as_tensor(right),
-            *self._truth(paths, "", size),
-            *self._truth(paths, "right_", size),
-            name=name,
-        )
+        truth, right_truth = (self._truth(paths, view, size) for view in ("", "right_"))
+        hidden = _hidden(truth, right_truth, -1), _hidden(right_truth, truth, 1)
+        if "occlusion" not in paths:
+            truth[2].logical_or_(hidden[0])
+        if "right_occlusion" not in paths:
+            right_truth[2].logical_or_(hidden[1])
+        return StereoSample(as_tensor(left), as_tensor(right), *truth, *right_truth, name=name)
 
     def occlusion_known(self, index: int) -> bool:
         """Whether the data set tells which pixels of this left view the right one doesn't see.
 
-        Where it doesn't, a sample's `occluded` holds only what follows from the disparity: the
-        pixels whose partner lies outside the right view.
+        Where it doesn't, a sample's `occluded` holds what follows from the disparities: the pixels
+        whose partner lies outside the right view and, where that has truth of its own, those that
+        something nearer hides there. A model that learns from neither takes hidden pixels for seen.
         """
         return self.entries[index].files.get("occlusion") is not None
 
@@ -144,9 +150,7 @@ class IndexedPairs(Dataset[StereoSample]):
             keep(key, tree, [entries, problems])
         return entries, problems
 
-    def _truth(
-        self, paths: dict[str, Path], view: str, size: tuple[int, ...]
-    ) -> tuple[Float[Tensor, "H W"], Bool[Tensor, "H W"], Bool[Tensor, "H W"]]:
+    def _truth(self, paths: dict[str, Path], view: str, size: tuple[int, ...]) -> Truth:
         """Disparity, validity and occlusion of one view ("": the left one)."""
         path = paths.get(view + "disparity")
         if path is None:
@@ -229,6 +233,17 @@ def as_tensor(image: np.ndarray) -> Float[Tensor, "3 H W"]:
     """RGB of 8 or 16 bits as a tensor in [0, 1]."""
     full_scale = np.iinfo(image.dtype).max
     return torch.from_numpy(image.astype(np.float32) / full_scale).permute(2, 0, 1).contiguous()
+
+
+def _hidden(mine: Truth, other: Truth, way: int) -> Bool[Tensor, "H W"]:
+    """Where the other view's truth has something nearer at the partner, x + way * disparity."""
+    disparity, valid, _ = mine
+    width = disparity.shape[-1]
+    partner = torch.arange(width) + way * disparity
+    nearest = partner.round().long().clamp(0, width - 1)
+    there, known = (map_.gather(-1, nearest) for map_ in other[:2])
+    inside = (partner >= 0) & (partner <= width - 1)
+    return valid & known & inside & (there > disparity + NEARER)
 
 
 def _outside(disparity: Float32[np.ndarray, "H W"], right_view: bool) -> Bool[np.ndarray, "H W"]:

@@ -24,8 +24,8 @@ have both, put occlusion maps below the full set, named by frame in one of three
 
 The subset counts the frames that all_unused_files.txt doesn't list, in the order of their names,
 over a whole split. So its numbers name a frame only if that list is there and the split complete;
-otherwise they are refused rather than guessed. Frames of the full set without a map stay in, with
-occlusion unknown.
+otherwise they are refused rather than guessed. Frames of the full set without a map stay in; what
+is hidden then follows from the disparities of both views (to learn from, not to score with).
 
 Source  Mayer et al. 2016; https://lmb.informatik.uni-freiburg.de/resources/datasets/SceneFlow/;
         the numbering: 21,818 + 4,248 frames of the subset = 22,390 + 4,370 less the list's 694

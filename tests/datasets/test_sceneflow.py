@@ -53,6 +53,20 @@ def test_full_sets_store_positive_disparity(tmp_path, order):
     torch.testing.assert_close(255 * sample.left[0, 2], torch.tensor([32.0, 33, 34, 35, 36]))
 
 
+def test_truth_of_both_views_tells_what_is_hidden(tmp_path):
+    """A strip 3 px nearer than a wall hides three columns of it from each camera."""
+    left, right = np.ones((2, 2, 13), np.float32)
+    left[:, 7:10] = right[:, 3:6] = 4
+    frame, base = "scene/{}/0001", tmp_path / "Monkaa"
+    pictures = [base / "frames_finalpass" / f"scene/{view}/0001.png" for view in ("left", "right")]
+    trees.write_views(*pictures, height=2, width=13)
+    for view, disparity in (("left", left), ("right", right)):
+        trees.write_pfm(base / "disparity" / f"{frame.format(view)}.pfm", disparity)
+    (sample,) = Monkaa(tmp_path)
+    assert sample.occluded[1].nonzero()[:, 0].tolist() == [0, 4, 5, 6]
+    assert sample.right_occluded[1].nonzero()[:, 0].tolist() == [6, 7, 8, 12]
+
+
 def test_the_subset_stores_negative_disparity_and_occlusion(tmp_path):
     base = tmp_path / "FlyingThings3D_subset" / "val"
     for number in (0, 7):
