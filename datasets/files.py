@@ -17,7 +17,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -26,10 +26,27 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 from PIL import Image
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pfm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    *(".bmp", ".jpeg", ".jpg", ".pfm", ".pgm"),
+    *(".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
 PNG_END = b"IEND\xaeB`\x82"
 """the last chunk, which holds nothing, and its check sum"""
 KITTI_SCALE = 256
+_WHITE = re.compile(rb"P[2356](?:\s+(?:#[^\n]*\n\s*)*(\d+)){3}\s")
+"""the head of a PPM or PGM: width, height, and the value of white, which alone is kept"""
+_ORIENTATION = 274
+"""TIFF's tag that says how to turn what is stored"""
+_AS_STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: lambda image: image.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    8: lambda image: np.rot90(image, -1),
+}
+"""the way back of each turn"""
 LARGEST_KITTI_DISPARITY = (2**16 - 1) / KITTI_SCALE
 
 
@@ -38,8 +55,9 @@ def read_image(path: str | Path) -> Shaped[np.ndarray, "H W 3"]:
 
     Grey is repeated three times. Alpha is dropped, not blended: a view needs a colour everywhere,
     and blending would paint a background into it that the other view doesn't have. Orientation tags
-    are not followed: pairs are rectified, and calibrated, as they are stored. Float pictures (PFM,
-    TIFF) become uint16; they span [0, 1], or [0, 255] where their largest value says so. Raises
+    are not followed: pairs are rectified, and calibrated, as they are stored. What a PPM or PGM
+    calls white becomes the largest value. Float pictures (PFM, grey TIFF) become uint16; they span
+    [0, 1], or [0, 255] where their largest value says so. Raises
     FileNotFoundError, or ValueError for what is no whole picture.
     """
     path = Path(path)
@@ -48,7 +66,7 @@ def read_image(path: str | Path) -> Shaped[np.ndarray, "H W 3"]:
         image = _decode_pfm(data, path)
         image = np.repeat(image[..., None], 3, -1) if image.ndim == 2 else image
     else:
-        image = _decode(data, path)
+        image = _as_stored(_white_at_top(_decode(data, path), data), data)
         if image.ndim == 2 or image.shape[2] < 3:  # grey, with or without alpha
             image = np.repeat(image.reshape(*image.shape[:2], -1)[..., :1], 3, -1)
         else:
@@ -134,9 +152,15 @@ def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
 
 def write_files(contents: Mapping[Path, bytes | memoryview]) -> None:
     """Write several files that belong together: all of them, or none."""
+    for path in contents:
+        if path.is_dir():  # known before the first of them has its name
+            raise IsADirectoryError(f"cannot write {path}: a folder stands in the way")
     with ExitStack() as stack:
         for path, data in contents.items():
-            stack.enter_context(atomic(path)).write_bytes(data)
+            with stack.enter_context(atomic(path)).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # a full disk is told before the first has its name
 
 
 @contextmanager
@@ -219,6 +243,28 @@ def _decode(data: bytes, path: Path) -> Shaped[np.ndarray, "H W *channels"]:
     if image is None:
         raise ValueError(f"{path}: a kind of picture that cannot be decoded; save it as PNG")
     return image
+
+
+def _white_at_top(
+    image: Shaped[np.ndarray, "H W *channels"], data: bytes
+) -> Shaped[np.ndarray, "H W *channels"]:
+    """Spread a PPM or PGM, which may call any value white, over all of 8 or 16 bits."""
+    header = _WHITE.match(data)
+    top = np.iinfo(image.dtype).max if np.issubdtype(image.dtype, np.integer) else 0
+    if header is None or int(header[1]) in (0, top):
+        return image
+    return np.round(image * (top / int(header[1]))).clip(max=top).astype(image.dtype)
+
+
+def _as_stored(
+    image: Shaped[np.ndarray, "H W *channels"], data: bytes
+) -> Shaped[np.ndarray, "_ _ *channels"]:
+    """Take back how OpenCV turned a TIFF; it can't be asked not to."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return image
+    with Image.open(io.BytesIO(data)) as picture:
+        turned = picture.tag_v2.get(_ORIENTATION, 1)
+    return _AS_STORED.get(turned, lambda same: same)(image)
 
 
 def _decode_pfm(data: bytes, path: Path) -> Float32[np.ndarray, "H W *channels"]:

@@ -52,7 +52,6 @@ def find_pictures(source: str) -> list[Path]:
     elif path.exists() or not glob.has_magic(source):  # a file may have [ in its name
         found = [path]
     else:
-        # A glob that names the suffix says itself what is wanted; any other means pictures.
         matches = [Path(match) for match in glob.glob(source, recursive=True)]
         found = [p for p in matches if _is_picture(p)]
         if not found:

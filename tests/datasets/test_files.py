@@ -75,6 +75,24 @@ def test_float_pictures_span_one_or_255(tmp_path):
         read_image(tmp_path / "view.pfm")
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_tiff_is_read_as_it_is_stored(tmp_path, turn):
+    stored = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    tags = Image.Exif()
+    tags[274] = turn
+    Image.fromarray(stored).save(tmp_path / "view.tif", exif=tags)
+    assert np.array_equal(read_image(tmp_path / "view.tif"), stored)
+
+
+@pytest.mark.parametrize("white", [63, 255, 1023, 65535])
+def test_white_is_what_the_file_calls_white(tmp_path, white):
+    values = np.array([[0, white, white // 3]], ">u2" if white > 255 else "u1")
+    head = f"P5\n# 9 8 7\n3 1\n{white}\n".encode()
+    (tmp_path / "view.pgm").write_bytes(head + values.tobytes())
+    top = 65535 if white > 255 else 255
+    assert read_image(tmp_path / "view.pgm")[0, :, 1].tolist() == [0, top, top // 3]
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_pfm_by_hand(tmp_path, order):
     """Two rows of three, bottom row first, in both byte orders; the scale is no factor."""
@@ -156,6 +174,10 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     old.write_bytes(b"old")
     with pytest.raises(OSError, match=r"cannot write .*missing/b.bin"):
         write_files({old: b"new", tmp_path / "missing" / "b.bin": b"new"})
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="folder: a folder stands in the way"):
+        write_files({tmp_path / "folder": b"new", old: b"new"})
+    (tmp_path / "folder").rmdir()
     with pytest.raises(KeyboardInterrupt), atomic(old) as temporary:
         temporary.write_bytes(b"half")
         assert temporary.parent == tmp_path
