@@ -185,19 +185,27 @@ def _model(settings: AttentionMaps) -> "nn.Module":
     """The model with the weights that are given, or come along; with random ones it says so."""
     import torch
 
-    from stereo_tr.pretrained import create_model, load_weights, model_kind, packaged_weights
+    from stereo_tr.pretrained import (
+        create_model,
+        load_weights,
+        model_from_weights,
+        model_kind,
+        packaged_weights,
+    )
     from stereo_tr.recipe import parse_overrides
 
     if model_kind(settings.model) == "mask" or settings.model.endswith("_clip"):
         raise ValueError(f"{settings.model} isn't drawn: take a stereo or an image model")
-    torch.manual_seed(0)
-    model = create_model(settings.model, **parse_overrides(settings.override)).eval()
     weights: str | Path | None = settings.weights
     if weights is None and not settings.override:
         try:
             weights = packaged_weights(settings.model)
         except ValueError:
             weights = None
+    if weights is not None and not settings.override:
+        return model_from_weights(weights, name=settings.model).eval()
+    torch.manual_seed(0)
+    model = create_model(settings.model, **parse_overrides(settings.override)).eval()
     if weights is None:
         print(f"{settings.model} has random weights; --weights FILE gives it others")
     else:

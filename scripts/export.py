@@ -106,7 +106,6 @@ def _model(settings: Export) -> "tuple[nn.Module, str]":
     from stereo_tr.matcher import DEFAULT_MODEL
     from stereo_tr.pretrained import (
         create_model,
-        load_weights,
         model_from_weights,
         packaged_weights,
         read_metadata,
@@ -129,9 +128,7 @@ def _model(settings: Export) -> "tuple[nn.Module, str]":
             print(f"{settings.model}: random weights, since no --weights are given")
             return model, settings.model
         return model_from_weights(weights), settings.model
-    model = create_model(settings.model)
-    load_weights(model, weights)
-    return model, settings.model
+    return model_from_weights(weights, name=settings.model), settings.model
 
 
 def runner(path: Path) -> "Callable[..., Sequence[Tensor]]":

@@ -134,8 +134,6 @@ def segmenting_model(weights: str | None, name: str | None) -> "nn.Module":
     Raises ValueError for one that doesn't segment.
     """
     from stereo_tr.pretrained import (
-        create_model,
-        load_weights,
         model_from_weights,
         model_kind,
         packaged_weights,
@@ -148,11 +146,8 @@ def segmenting_model(weights: str | None, name: str | None) -> "nn.Module":
             model = model_from_weights(packaged_weights(name or DEFAULT))
         except ValueError as error:
             raise ValueError(f"{error}. Here: {HOW_TO_TRAIN}") from error
-    elif name is None:
-        model = model_from_weights(weights)
     else:
-        model = create_model(name)
-        load_weights(model, weights)
+        model = model_from_weights(weights, name=name)
     if not hasattr(model, "num_queries"):
         raise ValueError(f"{weights} are weights of a model that doesn't segment; {HOW_TO_TRAIN}")
     return model

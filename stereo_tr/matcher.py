@@ -23,8 +23,6 @@ from .devices import autocast, usable_device
 from .exported import ExportedStereo, is_exported
 from .memory_need import in_bytes, working_size
 from .pretrained import (
-    create_model,
-    load_weights,
     model_from_weights,
     packaged_weights,
     require_stereo,
@@ -87,6 +85,11 @@ class StereoMatcher:
         self.max_memory = None if max_memory is None else in_bytes(max_memory)
         if isinstance(model, ExportedStereo) and precision != "float32":
             raise ValueError(f"{model.path} computes in float32, not in {precision}, as exported")
+        if isinstance(model, ExportedStereo) and max_memory is not None:
+            raise ValueError(
+                f"{model.path} takes what onnxruntime takes, {max_memory} can't bound it; leave "
+                "max_memory out, or give weights that aren't exported"
+            )
         self.model = model.to(self.device).eval()
         self.scales = scales or getattr(model, "scales", Scales())
         if thorough:
@@ -122,11 +125,7 @@ class StereoMatcher:
             require_stereo(model)
         if weights is None:
             weights = packaged_weights(model or DEFAULT_MODEL)
-        if model is None:
-            return cls(model_from_weights(weights, stereo=True), *how)
-        network = create_model(model)
-        load_weights(network, weights)
-        return cls(network, *how)
+        return cls(model_from_weights(weights, stereo=True, name=model), *how)
 
     def __call__(
         self, left: str | Path | np.ndarray, right: str | Path | np.ndarray
@@ -218,6 +217,7 @@ def _prepare(view: str | Path | np.ndarray, name: str) -> Float[Tensor, "3 H W"]
         view = read_image(view)
     if not isinstance(view, np.ndarray):
         raise TypeError(f"{name} is a {type(view).__name__}; give a path or a NumPy array")
+    view = np.asarray(view)  # a matrix with three axes ends Python in NumPy
     if view.ndim == 2:
         view = view[..., None]
     if view.ndim != 3 or view.shape[-1] not in (1, 3, 4):
@@ -239,7 +239,7 @@ def _unit_range(view: Shaped[np.ndarray, "H W C"], name: str) -> Float32[np.ndar
             f"{name} holds {view.min():g} to {view.max():g}; a float view spans [0, 1]. Divide it "
             "by its largest possible value, or give uint8 or uint16"
         )
-    return np.ascontiguousarray(view, dtype=np.float32)
+    return np.array(view, dtype=np.float32, order="C")
 
 
 def _to_numpy(map_: Float[Tensor, "1 H W"]) -> Float32[np.ndarray, "H W"]:

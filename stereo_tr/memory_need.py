@@ -7,6 +7,7 @@ Letters  H W image height and width in pixels
 Tests    tests/test_memory_need.py; predicted beside measured: stereo-tr benchmark --memory
 """
 
+import math
 import re
 import resource
 import sys
@@ -70,9 +71,9 @@ def working_size(
         return usual
     left = max_memory - memory_in_use(device) - kept
     if left < LEAST:
-        least = max_memory - left + LEAST
+        least = math.ceil((max_memory - left + LEAST) / 1e8) / 10  # what is told would do
         raise MemoryError(
-            f"{width}x{height} px need about {least / 1e9:.1f} GB, more than the "
-            f"{max_memory / 1e9:.1f} GB allowed; allow more, or give a smaller image"
+            f"{width}x{height} px need about {least:.1f} GB, more than the "
+            f"{max_memory / 1e9:.2f} GB allowed; allow more, or give a smaller image"
         )
     return min(left, usual)

@@ -139,7 +139,7 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
         made["encoder"] = _encoder(made["encoder"])
     try:
         return constructor(**made)
-    except (TypeError, ZeroDivisionError) as error:
+    except (TypeError, ZeroDivisionError, RuntimeError, LookupError) as error:
         if not overrides:
             raise
         given = ", ".join(f"{override}={value!r}" for override, value in overrides.items())
@@ -173,22 +173,28 @@ def load_weights(
     `keep` stay as they are in the model: ("head",) for weights that were made for other classes.
 
     Raises FileNotFoundError where there is no such file, and ValueError where it can't be read or
-    holds code, or where its names or shapes are not the model's: the first differing ones are
-    named, and the model is then as it was.
+    holds code, where its names or shapes are not the model's (the first differing ones are named,
+    and the model is then as it was), or where the model has no part that is to be kept.
     """
     weights, _ = _read(source)
     _load(model, weights, _called(source), keep)
 
 
-def model_from_weights(source: str | Path | Weights, stereo: bool = False) -> nn.Module:
+def model_from_weights(
+    source: str | Path | Weights, stereo: bool = False, name: str | None = None
+) -> nn.Module:
     """Make the model that the weights were made for, and load them.
 
-    The file's metadata says which model that is; without them its names do (default sizes then).
-    Raises as `load_weights`, and ValueError where no model fits, where the metadata describe none,
-    or where only a `stereo` model will do and it is none.
+    The file's metadata says which model that is; without them `name` does, and without that the
+    weights' own names (default sizes then).
+    Raises as `load_weights`, and ValueError where no model fits, where the metadata describe none
+    or another than `name`, or where only a `stereo` model will do and it is none.
     """
     weights, metadata = _read(source)
-    name = metadata.get("model") or _recognise(weights)
+    told = metadata.get("model")
+    if told is not None and name is not None and told != name:
+        raise ValueError(f"{_called(source)} holds weights of {told}, not of {name}; leave out one")
+    name = told or name or _recognise(weights)
     if name is None:
         raise ValueError(
             f"{_called(source)} holds weights of none of our models; name one: "
@@ -199,6 +205,8 @@ def model_from_weights(source: str | Path | Weights, stereo: bool = False) -> nn
     try:
         model = create_model(name, **_overrides(metadata))
     except ValueError as error:
+        if told is None:
+            raise
         raise ValueError(f"{_called(source)} has bad metadata: {error}") from error
     _load(model, weights, _called(source))
     return model
@@ -296,14 +304,27 @@ def _unwrapped(held: Any, called: str) -> dict[str, Tensor]:
     while prefix:
         prefix = next((w for w in _WRAPPERS if all(name.startswith(w) for name in held)), "")
         held = {name.removeprefix(prefix): value for name, value in held.items()}
-    return {name: torch.as_tensor(value) for name, value in held.items()}
+    weights = {}
+    for name, value in held.items():
+        try:
+            weights[name] = torch.as_tensor(value)
+        except TypeError as error:
+            raise ValueError(f"{called} holds no weights: {name!r} holds no numbers") from error
+    return weights
 
 
 def _load(
     model: nn.Module, weights: Mapping[str, Tensor], called: str, keep: Collection[str] = ()
 ) -> None:
-    fitting = dict(translated(model, weights))
+    # Older files don't count batches, and with a fixed momentum nobody reads the number.
+    counters = (k for k in model.state_dict() if k.endswith(".num_batches_tracked"))
+    fitting = {counter: torch.tensor(0) for counter in counters} | dict(translated(model, weights))
     if keep:
+        keep = [keep] if isinstance(keep, str) else keep
+        parts = [name for name, _ in model.named_modules() if name]
+        for part in keep:
+            if part not in parts:
+                raise ValueError(f"the model has no part {part!r} to keep; {closest(part, parts)}")
         stays = tuple(f"{part}." for part in keep)
         fitting = {k: v for k, v in fitting.items() if not k.startswith(stays)}
         fitting |= {k: v for k, v in model.state_dict().items() if k.startswith(stays)}

@@ -215,6 +215,8 @@ def test_wrong_files(stereo, tmp_path, monkeypatch):
         StereoMatcher.from_pretrained(stereo[1], "cstr")
     with pytest.raises(ValueError, match="computes in float32, not in bf16"):
         StereoMatcher.from_pretrained(stereo[1], precision="bf16")
+    with pytest.raises(ValueError, match="takes what onnxruntime takes, 2GB can't bound it"):
+        StereoMatcher.from_pretrained(stereo[1], max_memory="2GB")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ValueError, match=r"pip install 'stereo-tr\[export\]'"):
         StereoMatcher.from_pretrained(stereo[1])

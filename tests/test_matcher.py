@@ -71,6 +71,20 @@ def test_files_and_arrays_agree(matcher, tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_a_matrix_is_an_array(matcher):
+    left, right = views(np.uint8, channels=1)
+    found = matcher(left[..., 0].view(np.matrix), right[..., 0].view(np.matrix))
+    np.testing.assert_array_equal(found.disparity, matcher(left, right).disparity)
+
+
+def test_views_that_cannot_be_written_to_stay_as_they_are(matcher):
+    left, right = views(np.float32)
+    before = left.copy()
+    left.flags.writeable = False
+    matcher(left, right)
+    np.testing.assert_array_equal(left, before)
+
+
 def test_views_that_are_seen_through_other_strides(matcher):
     left, right = views(np.float32)
     mirrored = matcher(left[:, ::-1], right[:, ::-1])

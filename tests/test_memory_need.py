@@ -39,6 +39,6 @@ def test_a_budget_leaves_what_the_maps_do_not_take():
     assert working_size(model, Scales(), 300, 400, 10**12, CPU) == DEFAULT
     assert working_size(model, Scales(), 300, 400, None, CPU) == DEFAULT
     with pytest.raises(
-        MemoryError, match=r"400x300 px need about \d\.\d GB, more than the 0\.1 GB"
+        MemoryError, match=r"400x300 px need about \d\.\d GB, more than the 0\.10 GB"
     ):
         working_size(model, Scales(), 300, 400, 10**8, CPU)

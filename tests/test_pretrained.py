@@ -132,6 +132,57 @@ def test_a_saved_file_makes_its_model_again_in_half_precision(tmp_path, weights)
     assert os.listdir(tmp_path) == ["mine.safetensors"]
 
 
+def test_a_name_beside_weights_that_tell_theirs_changes_nothing(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    pretrained.save_weights(create_model(NAME, layers=1), path, NAME, {"layers": 1})
+    named = pretrained.model_from_weights(path, name=NAME)
+    same(named, pretrained.model_from_weights(path).state_dict(), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=f"holds weights of {NAME}, not of sttr; leave out one"):
+        pretrained.model_from_weights(path, name="sttr")
+    silent = create_model("sttr").state_dict()
+    same(pretrained.model_from_weights(silent, name="sttr"), silent)
+
+
+@pytest.mark.parametrize("keep", ["head", ["head"]])
+def test_parts_that_are_kept(keep):
+    model = create_model("vit_tiny_patch16_224", depth=1)
+    before = model.head.weight.detach().clone()
+    zeros = {key: torch.zeros_like(value) for key, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"no part 'haed' to keep; .*head"):
+        load_weights(model, zeros, keep=["haed"])
+    load_weights(model, zeros, keep=keep)
+    assert torch.equal(model.head.weight, before)
+    assert not model.norm.weight.any()
+
+
+def test_counters_of_batches_may_lack(tmp_path):
+    weights = create_model("resnet50").state_dict()
+    without = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+    assert len(without) < len(weights)
+    model = create_model("resnet50")
+    load_weights(model, without)
+    same(model, weights)
+
+
+def test_an_entry_that_is_no_array_of_numbers_is_named(tmp_path):
+    np.savez(tmp_path / "odd.npz", note=np.array("hi"))
+    with pytest.raises(ValueError, match=r"odd\.npz holds no weights: 'note' holds no numbers"):
+        load_weights(create_model(NAME), tmp_path / "odd.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("vit_tiny_patch16_224", {"image_size": -16}),
+        ("swin_tiny_patch4_window7_224", {"heads": (3, 6)}),
+        ("max_deeplab_s", {"steps": ((8, 1), (3, 1))}),
+    ],
+)
+def test_overrides_that_cannot_be_used_are_named(name, overrides):
+    with pytest.raises(ValueError, match=f"{name} can't be made with {next(iter(overrides))}="):
+        create_model(name, **overrides)
+
+
 def test_broken_weights_are_not_written(tmp_path):
     model = create_model(NAME, layers=1)
     model.dustbin.data.fill_(torch.nan)

@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -263,8 +262,6 @@ def translate(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             inner = "convolution." if (stage, block) in attending else ""
             ours = f"stages.{int(stage)}.{int(block)}.{inner}{_BOTTLENECK.get(place, place)}"
         translated[f"{ours}.{_PARTS.get(part, part)}"] = _turned(place, part, value)
-        if part == "moving_mean":  # torch counts its batches beside them
-            translated[f"{ours}.num_batches_tracked"] = torch.tensor(0)
     return translated
 
 
