@@ -6,8 +6,9 @@
                                0 = unknown; .npy, inf, nan or 0 = unknown
          occlusion/NAME.png    optional, for all pairs or some: not black = hidden in the right view
 
-Pixels whose partner lies outside the right view are marked occluded by themselves. For scenes in
-folders of their own see `pairs`.
+Pixels whose partner lies outside the right view are marked occluded by themselves; the others that
+are hidden, only an occlusion map tells, and a model that learns without takes them for seen. For
+scenes in folders of their own see `pairs`.
 
 Tests  tests/datasets/test_folder.py
 """

@@ -4,8 +4,9 @@
     stereo-tr export --model sttr --weights sttr.pth.tar --out sttr.onnx
     stereo-tr export --out cstr_small.onnx --time
 
-The graph takes batches (.pt2: of one) of any height and width: stereo models `left` and `right`,
-RGB in [0, 1], [B, 3, H, W], and give `disparity` (pixels), `occlusion` and `confidence`, [B, H, W];
+The graph takes batches of any height and width (.pt2: of one, from 17 px on): stereo models `left`
+and `right`, RGB in [0, 1], [B, 3, H, W], and give `disparity` (pixels), `occlusion` and
+`confidence`, [B, H, W];
 cstr_small also takes the disparity that a look at a smaller scale `expected` and the `certainty` of
 that, [B, H, W], or zeros, and also gives what each pixel's token was `matched` to, and the
 `match_confidence`. Vision models take `images` and give `scores`. Before the file gets its name it
