@@ -77,9 +77,10 @@ class Compared(Dataset[str]):
 class Packer:
     """Appends records to OUT.partial, from where an earlier run stopped, and finishes OUT.
 
-    about: what `PackedPairs.about` will hold, with `data` among it; names: of all samples, in
-    order. `done` counts the records that are there. Use it in a `with` block. Raises ValueError
-    where OUT.partial holds something else, BlockingIOError where another process writes it.
+    about: what `PackedPairs.about` will hold, with `data` and `root` among it; names: of all
+    samples, in order. `done` counts the records that are there. Use it in a `with` block. Raises
+    ValueError where OUT.partial holds something else, BlockingIOError where another process writes
+    it.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], names: Sequence[str]) -> None:
@@ -179,14 +180,15 @@ class Packer:
         text = self._read(IDENTITY, RESERVED - IDENTITY).rstrip(b"\0")
         try:
             before = json.loads(text)
-            same = all(before[key] == self.about[key] for key in ("format", "data", "names"))
-            data = f"{before['count']} pairs of {before['data']}"
+            keys = ("format", "data", "root", "names")
+            same = all(before[key] == self.about[key] for key in keys)
+            data = f"{before['count']} pairs of {before['data']} in {before['root']}"
         except (ValueError, KeyError, TypeError):
             same, data = False, "something else"
         if not same:
             raise ValueError(
                 f"{self.partial} holds {data}, not the {self.about['count']} of "
-                f"{self.about['data']}; delete it, or give another --out"
+                f"{self.about['data']} in {self.about['root']}; delete it, or give another --out"
             )
 
     def _note(self, checksum: int, length: int, occlusion_known: bool) -> None:

@@ -100,6 +100,12 @@ def pack(settings: Pack) -> Packed:
             f"{settings.out} holds {len(packed)} pairs of {packed.about['data']}, others than the "
             f"{len(source)} of {settings.data} in {settings.root}; delete it, or give another --out"
         )
+    # Equal names tell little: two folders of numbered pairs, or two renderings of the same scenes.
+    if (packed.about["data"], packed.about["root"]) != (settings.data, str(source.root)):
+        raise ValueError(
+            f"{settings.out} holds {packed.about['data']} of {packed.about['root']}, not "
+            f"{settings.data} of {source.root}; delete it, or give another --out"
+        )
     if settings.verify:
         _verify(settings, packed, source)
     return Packed(

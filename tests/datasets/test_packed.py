@@ -34,7 +34,8 @@ def source(tmp_path):
 
 
 def packer_for(source, path, **changes):
-    about = {"data": "folder", "required": ["left"], "published": [4], "size": None} | changes
+    about = {"data": "folder", "root": str(source.root), "required": ["left"]}
+    about |= {"published": [4], "size": None} | changes
     return Packer(path, about, [entry.name for entry in source.entries])
 
 
@@ -120,8 +121,10 @@ def test_a_record_that_a_power_failure_has_spoilt_is_written_again(source, tmp_p
 
 def test_another_data_set_is_not_gone_on_with(source, tmp_path):
     write(source, tmp_path / "x.h5", finish=False, upto=2)
-    with pytest.raises(ValueError, match=r"holds 4 pairs of folder, not the 4 of monkaa; delete"):
+    with pytest.raises(ValueError, match=r"4 pairs of folder in .*, not the 4 of monkaa in"):
         packer_for(source, tmp_path / "x.h5", data="monkaa")
+    with pytest.raises(ValueError, match=r"source, not the 4 of folder in /elsewhere; delete"):
+        packer_for(source, tmp_path / "x.h5", root="/elsewhere")
     (tmp_path / "x.h5.partial").write_bytes(bytes(range(256)) * 300)
     with pytest.raises(ValueError, match=r"holds something else"):
         packer_for(source, tmp_path / "x.h5")

@@ -117,6 +117,14 @@ def test_a_file_of_other_pairs_is_not_taken_for_these(tmp_path):
         pack(settings(tmp_path, root=tmp_path / "more"))
 
 
+def test_equal_names_in_another_folder_are_not_taken_for_these(tmp_path):
+    write_pairs(tmp_path / "raw", 3)
+    pack(settings(tmp_path))
+    write_pairs(tmp_path / "more", 3)
+    with pytest.raises(ValueError, match=r"holds folder of .*raw, not folder of .*more; delete"):
+        pack(settings(tmp_path, root=tmp_path / "more"))
+
+
 def test_a_broken_picture_stops_it_and_it_goes_on(tmp_path, capsys):
     write_pairs(tmp_path / "raw", 3)
     picture = tmp_path / "raw" / "right" / "1.png"
