@@ -15,6 +15,7 @@ Tests  tests/scripts/test_estimate.py, tests/scripts/test_bad_input.py
 
 import json
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Estimate:
     depth: bool = False
     """also write depth in metres, NAME_depth.pfm (inf = no depth)"""
     ply: bool = False
-    """also write a coloured point cloud in metres, NAME.ply"""
+    """also write a coloured point cloud in metres, NAME.ply, where any point is near enough"""
     calibration: Annotated[Path | None, NO_DEFAULT] = None
     """calibration file of Middlebury (calib.txt) or KITTI"""
     focal_length: Annotated[float | None, NO_DEFAULT] = None
@@ -111,7 +112,7 @@ def estimate(settings: Estimate) -> list[Path]:
             started = time.perf_counter()
             result = matcher(pairs[index].left, pairs[index].right)
             seconds = time.perf_counter() - started
-            paths = _write(settings, pairs[index], result, calibration, suffixes)
+            paths = _write(settings, pairs[index], result, calibration)
             written += [json.dumps((index, str(path))) for path in paths]
             steps.print(_report(pairs[index], result, seconds, paths))
             if truth is not None:
@@ -126,22 +127,29 @@ def _write(
     pair: "ViewPair",
     result: "StereoResult",
     calibration: "Calibration | None",
-    suffixes: Sequence[str],
 ) -> list[Path]:
-    """Write the files of one pair, all or none, and return their paths."""
+    """Write the files of one pair, all or none, and return their paths.
+
+    Where no point is near enough for a cloud, it warns and writes the others: one such pair
+    shouldn't cost the rest of a long job.
+    """
     from stereo_tr.datasets.files import read_image, write_files
     from stereo_tr.scripts import results
 
+    cloud = _path(settings.out, pair, ".ply")
     files = results.disparity_files(result, calibration)
     if settings.depth:
         files |= results.depth_file(result, calibration)
     if settings.ply:
+        left = read_image(pair.left)
         try:
-            files |= results.point_cloud_file(result, calibration, read_image(pair.left))
+            files |= results.point_cloud_file(result, calibration, left)
         except ValueError as error:  # it was given maps, so it can't name the pair
-            raise ValueError(f"{pair.left}: {error}") from error
-    contents = {_path(settings.out, pair, suffix): files[suffix] for suffix in suffixes}
+            warnings.warn(f"{pair.left}: {error}; {cloud} isn't written", stacklevel=2)
+    contents = {_path(settings.out, pair, suffix): content for suffix, content in files.items()}
     write_files(contents)
+    if settings.ply and ".ply" not in files:
+        cloud.unlink(missing_ok=True)  # an older result's cloud would pass for this one's
     return list(contents)
 
 

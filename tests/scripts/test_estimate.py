@@ -75,6 +75,23 @@ def test_point_cloud_has_colours_and_leaves_out_what_is_guessed(tmp_path):
     np.testing.assert_array_equal(cloud.colors[0, :3], read_image(views[0])[0, 4])
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_pair_without_near_points_is_warned_of_and_the_others_go_on(tmp_path, capsys):
+    for scene in "ab":
+        tiny.write_views(tmp_path, f"l/{scene}.png", f"r/{scene}.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.ply").write_text("an older result's")
+    far = ["--principal-offset", "-500"]  # every point is further than infinity
+    views = [str(tmp_path / side) for side in "lr"]
+    main([*views, "--out", str(out), "--ply", *METRES, *far])
+    assert names(out) == sorted(name.replace("left", scene) for scene in "ab" for name in ALWAYS)
+    printed = capsys.readouterr()
+    assert "a.png: no point is seen by both cameras and near enough" in printed.err
+    assert "b.ply isn't written" in printed.err
+    assert ".ply" not in printed.out
+
+
 def test_folders_and_globs(tmp_path, capsys):
     for scene in ("a", "b", "c"):
         tiny.write_views(tmp_path, f"{scene}/l.png", f"{scene}/r.png")
