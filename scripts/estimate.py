@@ -14,6 +14,7 @@ Tests  tests/scripts/test_estimate.py, tests/scripts/test_bad_input.py
 """
 
 import json
+import math
 import time
 import warnings
 from collections import Counter
@@ -187,6 +188,12 @@ def _calibration(settings: Estimate) -> "Calibration | None":
     """The cameras, if the settings tell of any."""
     from stereo_tr.datasets.calibration import Calibration, read_calibration
 
+    metric = (settings.focal_length, settings.baseline, settings.principal_offset)
+    if not all(math.isfinite(value) for value in metric if value is not None):
+        raise ValueError(
+            "--focal-length (pixels), --baseline (metres) and --principal-offset (pixels) must be "
+            "finite; give plain numbers"
+        )
     if settings.calibration is not None:
         if settings.focal_length is not None or settings.principal_offset is not None:
             raise ValueError(
@@ -200,7 +207,6 @@ def _calibration(settings: Estimate) -> "Calibration | None":
         return Calibration(
             settings.focal_length, settings.baseline, settings.principal_offset or 0.0
         )
-    metric = (settings.focal_length, settings.baseline, settings.principal_offset)
     if settings.depth or settings.ply or any(value is not None for value in metric):
         raise ValueError(
             "metres need --focal-length (pixels) and --baseline (metres), or --calibration FILE"

@@ -142,6 +142,9 @@ def test_unknown_device(refused, views):
     )
 
 
+METRES = ["--focal-length", "100", "--baseline", "0.1"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -149,6 +152,9 @@ def test_unknown_device(refused, views):
         (["--ply", "--baseline", "0.1"], "metres need --focal-length"),
         (["--principal-offset", "3"], "metres need --focal-length"),
         (["--depth", "--focal-length", "0", "--baseline", "0.1"], "must be positive"),
+        (["--focal-length", "inf", "--baseline", "0.1"], "--focal-length (pixels), --baseline"),
+        ([*METRES, "--principal-offset", "nan"], "--principal-offset (pixels) must be finite"),
+        (["--baseline", "inf", "--calibration", "gone.txt"], "must be finite; give plain numbers"),
         (["--depth", "--calibration", "gone.txt"], "gone.txt: no such calibration file"),
     ],
 )
