@@ -70,17 +70,17 @@ def submit(settings: Submit) -> Path:
     Raises ValueError or OSError, naming the file, for what can't be read or written.
     """
     from stereo_tr.datasets.files import writable_folder
-    from stereo_tr.matcher import DEFAULT_MODEL, StereoMatcher
+    from stereo_tr.matcher import StereoMatcher
     from stereo_tr.processes import Processes
     from stereo_tr.progress import progress
 
-    method = settings.method or settings.model or DEFAULT_MODEL
+    method = settings.method or settings.model or _model_name(settings.weights)
     if not re.fullmatch(METHOD_NAME, method) or method.endswith("_s"):
         raise ValueError(
             f"--method {method!r}: letters, digits, - and _ make a file name, without _s at the "
             'end, which says "sparse" at Middlebury'
         )
-    splits, remarks = _splits(settings.benchmark, settings.root)
+    splits, remarks = _splits(settings.benchmark, settings.root.expanduser())
     pairs = [(split, index) for split in splits for index in range(len(split))]
     with Processes(settings.device) as processes:
         matcher = StereoMatcher.from_pretrained(
@@ -99,6 +99,23 @@ def submit(settings: Submit) -> Path:
             print("\n".join([*remarks, f"{len(pairs)} pairs; upload {archive}"]))
         processes.wait()  # a process that ended now would take the others down with it
     return archive
+
+
+def _model_name(weights: str | None) -> str:
+    """What the weights say they are of: a table must not name another model than was run."""
+    from stereo_tr.exported import is_exported, open_session
+    from stereo_tr.matcher import DEFAULT_MODEL
+    from stereo_tr.pretrained import read_metadata
+
+    if weights is None:
+        return DEFAULT_MODEL
+    if is_exported(weights):
+        name = open_session(weights).get_modelmeta().custom_metadata_map.get("model")
+    else:
+        name = read_metadata(weights).get("model")
+    if not name:
+        raise ValueError(f"{weights} doesn't say of which model it is; give --method NAME")
+    return name
 
 
 def _splits(benchmark: str, root: Path) -> "tuple[list[IndexedPairs], list[str]]":

@@ -7,8 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import tiny
+import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from stereo_tr.datasets.files import read_disparity
+from stereo_tr.pretrained import save_weights
 from stereo_tr.scripts.submit import main
 
 VIEWS = {
@@ -98,6 +102,24 @@ def test_eth3d_gets_maps_and_runtimes_in_one_folder(tmp_path, capsys):
     assert word == "runtime"
     assert 0 < float(seconds) < 60
     assert (disparity(tmp_path, "a.pfm", files["low_res_two_view/forest_1s.pfm"])[3:] == 20).all()
+
+
+def test_the_method_is_called_what_the_weights_are_of(tmp_path, monkeypatch, capsys):
+    home = tmp_path / "home"
+    write_scenes(home / "eth3d", "two_view_test/lakeside_1l")
+    monkeypatch.setenv("HOME", str(home))
+    out = tmp_path / "out"
+    arguments = ["--benchmark", "eth3d", "--root", "~/eth3d", "--out", str(out), "--weights"]
+    weights, untold = tmp_path / "w.safetensors", tmp_path / "untold.safetensors"
+    save_weights(nn.Linear(1, 1), weights, "sttr_light")
+    main([*arguments, str(weights)])
+    assert (out / "eth3d_sttr_light.zip").is_file()
+    save_file({"weight": torch.zeros(1)}, untold)
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, str(untold)])
+    assert (
+        "untold.safetensors doesn't say of which model it is; give --m" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
