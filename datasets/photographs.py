@@ -35,8 +35,9 @@ def photograph_folder() -> Path:
     found = find_spec("skimage")
     if found is None or not found.submodule_search_locations:
         raise ValueError(
-            "photographs=True takes textures from scikit-image, which isn't installed: "
-            "pip install 'stereo-tr[train]', or pass photographs=False"
+            "textures from photographs need scikit-image, which isn't installed: "
+            "pip install 'stereo-tr[train]'; `stereo-tr scenes --no-photographs`, and in Python "
+            "photographs=False, do without them"
         )
     return Path(found.submodule_search_locations[0]) / "data"
 
@@ -53,7 +54,7 @@ def load_photographs() -> list[NDArray[np.uint8]]:
         if picture is None:
             raise FileNotFoundError(
                 f"{folder / name} is missing from the installed scikit-image; 0.26 has it: "
-                "pip install --upgrade scikit-image, or pass photographs=False"
+                "pip install --upgrade 'stereo-tr[train]'"
             )
         pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
     return pictures

@@ -11,6 +11,7 @@ Tests  tests/scripts/test_scenes.py
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,7 +20,7 @@ from jaxtyping import UInt8
 from stereo_tr.datasets.files import write_png
 from stereo_tr.datasets.generated import GeneratedScene, GeneratedScenes
 from stereo_tr.pictures import colour_disparity, probability_picture, view_picture
-from stereo_tr.scripts.command import run
+from stereo_tr.scripts.command import NO_DEFAULT, run
 
 GAP = 4
 """pixels of white between pictures"""
@@ -41,10 +42,11 @@ class Scenes:
     """pixels"""
     width: int = 384
     """pixels"""
-    photographs: bool = True
-    """textures from scikit-image's photographs too"""
-    camera: bool = True
-    """put the differences between the two cameras on"""
+    # The command shows these two as --no-photographs and --no-camera: so their texts read.
+    photographs: Annotated[bool, NO_DEFAULT] = True
+    """leave out the textures from scikit-image's photographs"""
+    camera: Annotated[bool, NO_DEFAULT] = True
+    """leave out the differences between the two cameras"""
 
 
 def contact_sheet(settings: Scenes) -> UInt8[np.ndarray, "rows columns 3"]:

@@ -194,7 +194,7 @@ def test_the_camera_changes_pictures_but_not_the_truth():
 
 def test_photographs_need_scikit_image_and_nothing_else_does(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(ValueError, match=r"pip install 'stereo-tr\[train\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'stereo-tr\[train\]'; .* --no-photo"):
         GeneratedScenes(32, 64)
     assert GeneratedScenes(32, 64, photographs=False)[0].left.shape == (3, 32, 64)
 

@@ -22,6 +22,15 @@ def test_the_sheet_holds_the_views_of_its_scenes(tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
 
 
+def test_the_help_of_a_switch_says_what_it_does(capsys):
+    with pytest.raises(SystemExit):
+        scenes.main(["--help"])
+    text = capsys.readouterr().out
+    for switch in ("--no-photographs", "--no-camera"):
+        (line,) = [line for line in text.splitlines() if switch in line]
+        assert "leave out" in line and "default" not in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
