@@ -53,7 +53,8 @@ def read_calibration(path: str | Path, baseline: float | None = None) -> Calibra
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Editors of Windows put a byte order mark first, which would be part of the first name.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such calibration file") from error
     except UnicodeDecodeError as error:

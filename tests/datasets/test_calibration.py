@@ -33,6 +33,11 @@ def test_middlebury_in_metres(tmp_path):
     assert found.size == (497, 741)
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    marked = read_calibration(written(tmp_path, "\ufeff" + MIDDLEBURY))
+    assert marked == read_calibration(written(tmp_path, MIDDLEBURY))
+
+
 def test_middlebury_offset_follows_from_the_cameras(tmp_path):
     found = read_calibration(written(tmp_path, MIDDLEBURY.replace("doffs=32\n", "")))
     assert found.principal_offset == 32
