@@ -29,6 +29,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool
 
+from .files import read_image
 from .indexed import Entry, IndexedPairs, read_grey, read_uint16
 from .tree import Tree, join
 
@@ -113,8 +114,13 @@ class Kitti2015(_Kitti):
     def foreground(self, index: int) -> Bool[np.ndarray, "height width"] | None:
         """Where the left view of pair `index` shows a vehicle; None without obj_map's file.
 
-        By it the benchmark divides D1 into D1-fg and D1-bg.
+        By it the benchmark divides D1 into D1-fg and D1-bg. Raises ValueError where it has another
+        size than the view.
         """
         left = self.root / str(self.entries[index].files["left"])
         path = left.parents[1] / "obj_map" / left.name
-        return read_grey(path) > 0 if path.is_file() else None
+        if not path.is_file():
+            return None
+        objects, size = read_grey(path) > 0, read_image(left).shape[:2]
+        self._same_size({"left": left, "foreground": path}, "foreground", size, objects.shape)
+        return objects

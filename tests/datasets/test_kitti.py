@@ -76,6 +76,9 @@ def test_vehicles_of_2015_are_the_foreground(tmp_path):
     pairs = Kitti2015(tmp_path)
     assert pairs.foreground(0) is None
     assert np.array_equal(pairs.foreground(1), vehicles > 0)
+    trees.write_picture(tmp_path / "training" / "obj_map" / "000000_10.png", vehicles[:2])
+    with pytest.raises(ValueError, match=r"obj_map/000000_10.png is 5x2 but .*_10.png is 5x3; all"):
+        pairs.foreground(0)
 
 
 def test_grey_pairs_of_2012(tmp_path):
