@@ -81,10 +81,16 @@ class IndexedPairs(Dataset[StereoSample]):
         """what is missing or can't be matched, a line each"""
         self.entries, self.problems = self._index()
         if self.problems and not incomplete:
-            raise FileNotFoundError(self._first_problem())
+            raise FileNotFoundError(
+                f"{self._first_problem()}; unpack what is missing, or see `stereo-tr check` for a "
+                "list"
+            )
         if not self.entries:
-            if self.problems:
-                raise FileNotFoundError(self._first_problem())
+            if self.problems:  # `stereo-tr check` itself comes here: it can't be the remedy
+                raise FileNotFoundError(
+                    f"no pair of {self.title} in {root} is complete: {self._first_problem()}; "
+                    "unpack what is missing"
+                )
             raise FileNotFoundError(f"no pair of {self.title} in {root}; {self._wanted()}")
 
     def __len__(self) -> int:
@@ -190,9 +196,7 @@ class IndexedPairs(Dataset[StereoSample]):
 
     def _first_problem(self) -> str:
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-        return (
-            f"{self.problems[0]}{more}; unpack what is missing, or see `stereo-tr check` for a list"
-        )
+        return f"{self.problems[0]}{more}"
 
 
 def read_grey(

@@ -43,6 +43,9 @@ def test_missing_files_are_named_or_left_out(tmp_path):
     pairs = Folder(tmp_path, incomplete=True)
     assert [entry.name for entry in pairs.entries] == ["b"]
     assert "no disparity for" in pairs.problems[1]
+    (tmp_path / "right" / "b.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"is complete: .* \(and 2 more\); unpack .*ing$"):
+        Folder(tmp_path, incomplete=True)
 
 
 def test_a_wrong_root_says_what_belongs_there(tmp_path):
