@@ -224,6 +224,9 @@ def _published(name: str, group: str, rows: Sequence[Row]) -> Published:
         figures={
             figure.name: _value(figure, rows, protocol.weights) for figure in protocol.figures
         },
+        figure_images={
+            figure.name: sum(_tells(row, figure) for row in rows) for figure in protocol.figures
+        },
     )
 
 
@@ -238,6 +241,14 @@ def _value(figure: Figure, rows: Sequence[Row], weights: Mapping[str, float]) ->
     known = [(weight, value) for weight, value in scores if not math.isnan(value)]
     total = sum(weight for weight, _ in known)
     return math.fsum(weight * value for weight, value in known) / total if known else math.nan
+
+
+def _tells(row: Row, figure: Figure) -> bool:
+    """Whether the image enters the figure, be it with nothing: a street without a vehicle does."""
+    if figure.mean_over == "images":
+        return not math.isnan(row.score(figure.area, figure.metric))
+    behind = figure.area.replace("foreground", "background")
+    return any(row.pixels[area] for area in (behind, behind.replace("background", "foreground")))
 
 
 def describe(names: Sequence[str] = tuple(PROTOCOLS)) -> str:

@@ -22,6 +22,7 @@ from stereo_tr.scripts.score_tables import (
     of_images,
     protocol_results,
     provenance,
+    remarks,
     row_name,
     table_rows,
 )
@@ -157,6 +158,7 @@ def _protocols(scores: Scores) -> Iterable[str]:
             for r in results
         ]
         yield _table(heads, body)
+        yield from (f"<p>{escape(remark)}</p>" for remark in remarks(results))
 
 
 def _scene(scene: ShownScene) -> str:

@@ -80,7 +80,7 @@ def as_markdown(scores: Scores) -> str:
             for row in part
         ]
         text = " ".join(describe([name]).split())  # a line that began with > would be a quotation
-        parts += [f"## Protocol {name}", text, _markdown(heading, cells)]
+        parts += [f"## Protocol {name}", text, _markdown(heading, cells), *remarks(part)]
     parts += ["## Images", _markdown(titles, map(_cells, scores.images))]
     return "\n\n".join([*parts, scores.protocol, *provenance(scores)])
 
@@ -143,6 +143,7 @@ def _text(results: Sequence[Published]) -> Iterator[str]:
         left = "  ".join(f"{cell:{width}}" for cell, width in zip(cells[:3], widths, strict=False))
         right = (f"{cell:>{width}}" for cell, width in zip(cells[3:], widths[3:], strict=True))
         yield "  ".join([left, *right])
+    yield from remarks(results)
 
 
 def of_images(result: Published) -> str:
@@ -151,6 +152,22 @@ def of_images(result: Published) -> str:
         return f"{result.images}"
     wanted = " or ".join(f"{count}" for count in result.published_images)
     return f"{result.images} (published: {wanted})"
+
+
+def remarks(results: Sequence[Published]) -> list[str]:
+    """Which figures are of fewer images than their row says, as these lack a file for them."""
+    found = []
+    for result in results:
+        few: dict[int, list[str]] = {}
+        for name, count in result.figure_images.items():
+            if count < result.images:
+                few.setdefault(count, []).append(name)
+        found += [
+            f"{result.group}: from only {count} of {result.images} images, as the others don't "
+            f"tell: {', '.join(names)}"
+            for count, names in few.items()
+        ]
+    return list(dict.fromkeys(found))  # the same for every method
 
 
 def _markdown(heading: Sequence[str], rows: "Iterator[list[str]] | list[list[str]]") -> str:

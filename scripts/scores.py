@@ -247,6 +247,8 @@ class Published:
     """how many images published numbers are means over; several where sets differ rightly"""
     figures: dict[str, float]
     """name, as the benchmark or the paper has it -> value; nan: the data don't tell"""
+    figure_images: dict[str, int]
+    """name -> how many of the images tell it: fewer than `images` where files are missing"""
 
 
 @dataclass(frozen=True)

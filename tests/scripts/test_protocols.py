@@ -7,6 +7,7 @@ import pytest
 from test_scores import row, sample
 
 from stereo_tr.scripts import protocols
+from stereo_tr.scripts.score_tables import remarks
 from stereo_tr.scripts.scores import AREAS, METRICS
 
 
@@ -84,6 +85,17 @@ def test_what_no_image_tells_is_not_known():
     found = figures("kitti2015", untold)
     assert found["D1-all"] == 0
     assert all(math.isnan(value) for name, value in found.items() if name != "D1-all")
+
+
+def test_figures_of_fewer_images_than_their_row_are_told():
+    small, large = two_images()
+    street = row([[10.0]], sample([[10.0]], name="s/street"), objects=np.array([[False]]))
+    assert remarks(protocols.apply(["kitti2015"], [small, large, street])) == []
+    untold = row([[10.0]], sample([[10.0]], name="s/untold"))
+    found = remarks(protocols.apply(["kitti2015"], [small, large, untold]))
+    assert found == [
+        "a: from only 2 of 3 images, as the others don't tell: D1-bg, D1-fg, D1-bg noc, D1-fg noc"
+    ]
 
 
 def test_groups_and_methods_are_scored_apart_and_counted():
