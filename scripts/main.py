@@ -20,7 +20,7 @@ COMMANDS = {
     "evaluate": "score a model on pairs with known disparity",
     "submit": "files for the servers of KITTI, Middlebury and ETH3D",
     "check": "whether a copy of a data set is complete, whole and right",
-    "pack": "a data set in one file that is read faster, losing nothing",
+    "pack": "a data set in one file that is read faster, losing no bit of a pair",
     "scenes": "write generated training scenes as pictures to look at",
     "export": "a model as a graph in a file: ONNX or TorchScript",
     "benchmark": "time, memory and arithmetic of models, in turn",

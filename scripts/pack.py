@@ -1,11 +1,12 @@
-"""Pack a data set into one HDF5 file that is read several times as fast, losing nothing.
+"""Pack a data set into one HDF5 file that is read several times as fast, losing no bit of a pair.
 
     stereo-tr pack --data sceneflow --root ~/data/sceneflow --out sceneflow.h5 --workers 8
     stereo-tr pack --data sceneflow --root ~/data/sceneflow --out sceneflow.h5 --verify
     stereo-tr evaluate --data packed --root sceneflow.h5
 
 Run again after a stop of any kind, it goes on where it was; where the file is finished, it only
-does what --verify and --measure ask for. What lies in the file: datasets/packed.py.
+does what --verify and --measure ask for. What lies in the file: datasets/packed.py; KITTI 2015's
+obj_map doesn't, so that D1-bg and D1-fg need the raw folder.
 
 Tests  tests/scripts/test_pack.py
 """
@@ -71,6 +72,8 @@ class Packed:
     verified: bool
     speeds: dict[str, Speed]
     """of "raw files" and "packed"; empty unless measured"""
+    remarks: tuple[str, ...]
+    """what the source has and the file hasn't"""
 
 
 def pack(settings: Pack) -> Packed:
@@ -116,7 +119,19 @@ def pack(settings: Pack) -> Packed:
         raw_bytes=sum(path.stat().st_size for path in _files(source, range(len(source)))),
         verified=settings.verify,
         speeds=_measure(settings.measure, packed, source) if settings.measure else {},
+        remarks=_remarks(source),
     )
+
+
+def _remarks(source: "IndexedPairs") -> tuple[str, ...]:
+    """What would only be missed much later, as dashes in a table."""
+    from stereo_tr.datasets.kitti import Kitti2015
+
+    if isinstance(source, Kitti2015):
+        left = source.root / str(source.entries[0].files["left"])
+        if (left.parents[1] / "obj_map").is_dir():
+            return ("obj_map isn't packed: D1-bg and D1-fg of `evaluate` need the raw folder",)
+    return ()
 
 
 def _write(settings: Pack, source: "IndexedPairs") -> int:
@@ -222,6 +237,8 @@ def _print_packed(settings: Pack) -> None:
         f"({done.bytes / 1e6 / done.pairs:.2f} MB a pair); the raw files "
         f"{done.raw_bytes / 1e6:,.1f} MB"
     )
+    for remark in done.remarks:
+        print(remark)
     if done.packed_now:
         rate = done.packed_now / done.seconds
         print(f"packed {done.packed_now:,} now, {rate:.1f} a second")

@@ -155,6 +155,16 @@ def test_what_cannot_be_done_is_said(tmp_path, changes, says):
         pack(settings(tmp_path, **changes))
 
 
+def test_a_foreground_that_is_not_packed_is_told(tmp_path, capsys):
+    truth = np.full((HEIGHT, WIDTH), 256 * SHIFT, np.uint16)
+    for folder in ("image_2", "image_3", "disp_occ_0", "obj_map"):
+        (tmp_path / "training" / folder).mkdir(parents=True)
+        picture = np.zeros((HEIGHT, WIDTH), np.uint8) if folder != "disp_occ_0" else truth
+        write_png(tmp_path / "training" / folder / "000000_10.png", picture)
+    main(["--data", "kitti2015", "--root", str(tmp_path), "--out", str(tmp_path / "x.h5")])
+    assert "obj_map isn't packed: D1-bg and D1-fg" in capsys.readouterr().out
+
+
 def test_other_commands_read_it(tmp_path):
     write_pairs(tmp_path / "raw", 3)
     pack(settings(tmp_path))
