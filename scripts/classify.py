@@ -133,6 +133,11 @@ def _training(settings: Classify) -> "TrainingSettings":
     listed, skipped = list_images(
         settings.data, settings.scored, unreadable=settings.unreadable, flip=settings.flip
     )
+    if not listed.scored:
+        raise ValueError(
+            f"{settings.data} holds one image a class, so that none can be set aside to be scored; "
+            "give two or more of a class, or --scored FOLDER"
+        )
     for reason in skipped:
         print(f"left out: {reason}")
     print(
@@ -153,7 +158,7 @@ def _training(settings: Classify) -> "TrainingSettings":
         data=(str(settings.out / IMAGES),),
         height=settings.size,
         width=settings.size,
-        validate_pairs=max(len(listed.scored), 1),
+        validate_pairs=len(listed.scored),
         **given,
     )
 

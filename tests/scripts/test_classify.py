@@ -91,6 +91,16 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_with_one_image_a_class_is_refused(folder, tmp_path, capsys):
+    for image in folder.glob("*/[1-9].png"):
+        image.unlink()
+    with pytest.raises(SystemExit, match="2"):
+        classify.main(["--data", str(folder), *TRAIN, "--out", str(tmp_path / "run")])
+    error = capsys.readouterr().err
+    assert "images holds one image a class" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_for_other_classes_need_a_new_classifier(folder, tmp_path, capsys):
     (folder / "red" / "broken.png").write_bytes(b"no picture")
     other = VisionTransformer(patch=4, channels=16, depth=1, heads=2, image_size=8, num_classes=5)
