@@ -157,10 +157,9 @@ def write_files(contents: Mapping[Path, bytes | memoryview]) -> None:
             raise IsADirectoryError(f"cannot write {path}: a folder stands in the way")
     with ExitStack() as stack:
         for path, data in contents.items():
-            with stack.enter_context(atomic(path)).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())  # a full disk is told before the first has its name
+            temporary = stack.enter_context(atomic(path))
+            temporary.write_bytes(data)
+            _put_on_disk(temporary)  # what fails here does so before the first has its name
 
 
 @contextmanager
@@ -174,8 +173,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # or the new name could reach the disk before the content
+        _put_on_disk(temporary)  # or the new name could reach it before the content
         temporary.replace(path)
     except OSError as error:
         if error.errno is None:  # a sentence already, from another file of the same group
@@ -184,6 +182,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+def _put_on_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def writable_folder(path: str | Path) -> Path:

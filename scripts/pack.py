@@ -104,10 +104,13 @@ def pack(settings: Pack) -> Packed:
             f"{len(source)} of {settings.data} in {settings.root}; delete it, or give another --out"
         )
     # Equal names tell little: two folders of numbered pairs, or two renderings of the same scenes.
-    if (packed.about["data"], packed.about["root"]) != (settings.data, str(source.root)):
+    held = packed.about["data"], packed.about["root"]
+    wanted = settings.data, str(source.root)
+    if held[0] != wanted[0] or (held[1] != wanted[1] and not settings.verify):
+        moved = "; or see with --verify whether they are the same" if held[0] == wanted[0] else ""
         raise ValueError(
-            f"{settings.out} holds {packed.about['data']} of {packed.about['root']}, not "
-            f"{settings.data} of {source.root}; delete it, or give another --out"
+            f"{settings.out} holds {' of '.join(held)}, not {' of '.join(wanted)}; delete it, or "
+            f"give another --out{moved}"
         )
     if settings.verify:
         _verify(settings, packed, source)

@@ -197,7 +197,7 @@ def test_weights_of_another_model(refused, views, tmp_path):
     weights = tmp_path / "light.safetensors"
     save_weights(create_model("sttr_light"), weights, "sttr_light")
     line = refused(*views, "--weights", weights, "--model", "cstr_small", real_weights=True)
-    assert "light.safetensors doesn't fit the model" in line
+    assert "light.safetensors holds weights of sttr_light, not of cstr_small" in line
 
 
 class Trap:

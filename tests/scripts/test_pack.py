@@ -123,6 +123,7 @@ def test_equal_names_in_another_folder_are_not_taken_for_these(tmp_path):
     write_pairs(tmp_path / "more", 3)
     with pytest.raises(ValueError, match=r"holds folder of .*raw, not folder of .*more; delete"):
         pack(settings(tmp_path, root=tmp_path / "more"))
+    assert pack(settings(tmp_path, root=tmp_path / "more", verify=True)).verified  # but moved
 
 
 def test_a_broken_picture_stops_it_and_it_goes_on(tmp_path, capsys):
