@@ -29,6 +29,8 @@ PHOTOGRAPHS = {
 }
 """file inside skimage/data -> licence"""
 
+_WITHOUT = "`stereo-tr scenes --no-photographs`, and in Python photographs=False, do without them"
+
 
 def photograph_folder() -> Path:
     """Where scikit-image keeps its pictures; ValueError, with the remedy, if it isn't installed."""
@@ -36,8 +38,7 @@ def photograph_folder() -> Path:
     if found is None or not found.submodule_search_locations:
         raise ValueError(
             "textures from photographs need scikit-image, which isn't installed: "
-            "pip install 'stereo-tr[train]'; `stereo-tr scenes --no-photographs`, and in Python "
-            "photographs=False, do without them"
+            f"pip install 'stereo-tr[train]'; {_WITHOUT}"
         )
     return Path(found.submodule_search_locations[0]) / "data"
 
@@ -54,7 +55,7 @@ def load_photographs() -> list[NDArray[np.uint8]]:
         if picture is None:
             raise FileNotFoundError(
                 f"{folder / name} is missing from the installed scikit-image; 0.26 has it: "
-                "pip install --upgrade 'stereo-tr[train]'"
+                f"pip install --upgrade 'stereo-tr[train]'; {_WITHOUT}"
             )
         pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
     return pictures

@@ -124,6 +124,7 @@ def _training(settings: Classify) -> "TrainingSettings":
         "device": settings.device,
     }
     if settings.resume:
+        _refuse_changes(settings)
         return TrainingSettings(settings.out, resume=True, **given)
     if settings.data is None or settings.model is None:
         raise ValueError("--data FOLDER and --model NAME are needed to train (or --resume)")
@@ -161,6 +162,37 @@ def _training(settings: Classify) -> "TrainingSettings":
         validate_pairs=len(listed.scored),
         **given,
     )
+
+
+def _refuse_changes(settings: Classify) -> None:
+    """Raise ValueError for what a run that goes on, or answers, would pass over in silence."""
+    from stereo_tr.checkpoint import load_last
+    from stereo_tr.datasets.image_folder import read_list
+    from stereo_tr.recipe import parse_overrides
+
+    def elsewhere(items: Sequence[tuple[str, int]], folder: Path | None) -> bool:
+        return folder is not None and not all(
+            Path(path).is_relative_to(folder.resolve()) for path, _ in items
+        )
+
+    stored = load_last(settings.out)[0]["settings"]
+    listed = read_list(settings.out / IMAGES)
+    overrides = parse_overrides(stored["override"])
+    changes = {
+        # to be scored, other images will do
+        "--data": not settings.evaluate and elsewhere(listed.learned, settings.data),
+        "--scored": elsewhere(listed.scored, settings.scored),
+        "--model": settings.model not in (None, stored["model"]),
+        "--override": overrides | parse_overrides(settings.override) != overrides,
+        "--weights": settings.weights is not None,  # the run has left where it started
+        "--flip": settings.flip and not listed.flip,
+        "--size": settings.size not in (None, stored["height"]),
+    }
+    if changed := [name for name, differs in changes.items() if differs]:
+        raise ValueError(
+            f"{settings.out} holds a run, and {', '.join(changed)} can't change what it began "
+            "with: leave that out, or start a new run in another folder"
+        )
 
 
 def _overrides(settings: Classify) -> dict[str, Any]:
@@ -203,6 +235,8 @@ def _trained(settings: Classify) -> "tuple[nn.Module, ImageList, int, int]":
         raise FileNotFoundError(
             f"{settings.out} holds no {WEIGHTS}: the run isn't finished (--resume goes on)"
         )
+    if settings.evaluate or settings.predict:
+        _refuse_changes(settings)
     stored = load_last(settings.out)[0]["settings"]
     model = model_from_weights(settings.out / WEIGHTS).to(device).eval()
     return model, listed, stored["height"], stored["width"]

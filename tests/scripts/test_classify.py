@@ -56,7 +56,17 @@ def test_it_learns_resumes_scores_and_predicts(folder, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         classify.main(["--predict", str(folder / "red/1.png"), "--out", str(out)])
     assert "the run isn't finished" in capsys.readouterr().err
-    classify.main(["--resume", "--out", str(out), "--workers", "0"])
+    other = ["--flip", "--size", "12", "--weights", "w.pth", "--override", "depth=2"]
+    other += ["--data", str(tmp_path / "more"), "--model", "vit_small_patch16_224"]
+    with pytest.raises(SystemExit, match="2"):
+        classify.main(["--resume", "--out", str(out), *other])
+    told = "a run, and --data, --model, --override, --weights, --flip, --size can't change"
+    assert told in capsys.readouterr().err
+    classify.main(["--resume", "--out", str(out), *data])  # the same once more is no change
+    picture = ["--predict", str(folder / "red/1.png"), "--out", str(out)]
+    with pytest.raises(SystemExit, match="2"):  # another's weights would seem to answer
+        classify.main([*picture, "--weights", "w.pth"])
+    assert "--weights can't change" in capsys.readouterr().err
     first, second = (load_file(path / "weights.safetensors") for path in (whole, out))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
