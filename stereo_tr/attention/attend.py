@@ -258,9 +258,17 @@ class Attention(nn.Module):
     ) -> Attended:
         """Let `x` look at `context`, or at itself.
 
-        `position` overrides the one given at construction. With `with_scores` the result carries
-        the scores and the weights [B, E, T, S], heads apart.
+        `mask` is [T, S] for all, [B, 1, T, S] for each sample or [B, E, T, S] for each head, too;
+        [B, T, S] is a ValueError, because it would be taken for one mask a head. `position`
+        overrides the one given at construction. With `with_scores` the result carries the scores
+        and the weights [B, E, T, S], heads apart.
         """
+        # While a graph is recorded a size may be a symbol, which no decision may follow from.
+        if mask is not None and mask.ndim == 3 and not graph_is_recorded() and mask.shape[0] != 1:
+            raise ValueError(
+                f"mask {list(mask.shape)} has three axes, and the first would be heads; give "
+                "[B, 1, T, S], mask[:, None], for one mask a sample, or [T, S] for one for all"
+            )
         context = x if context is None else context
         position = position or self.position
         queries, keys = x.shape[-2], context.shape[-2]

@@ -202,3 +202,13 @@ def test_attention_names_what_cannot_be():
         Attention(10, 4)
     with pytest.raises(ValueError, match="'by lot'; known are over keys, over queries"):
         Attention(8, 4, assignment="by lot")
+
+
+def test_a_mask_a_sample_is_not_taken_for_a_mask_a_head():
+    attention, x = Attention(4, 2), torch.randn(2, 3, 4)
+    mask = torch.ones(2, 3, 3, dtype=torch.bool).tril()
+    with pytest.raises(ValueError, match=r"mask \[2, 3, 3\] has three axes.* give \[B, 1, T, S\]"):
+        attention(x, mask=mask)
+    expected = attention(x, mask=mask[:, None]).tokens
+    for same in (mask[0], mask[:1]):
+        torch.testing.assert_close(attention(x, mask=same).tokens, expected)
