@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..datasets.image_folder import LabelledImage
+from ..recomputing import recomputable
 
 STRIDES = (4, 8, 16, 32)
 """image pixels between neighbouring places of a pyramid's maps"""
@@ -42,7 +43,8 @@ class Classifier(nn.Module, ABC):
     `channels` is the width of the vector that is classified, `pyramid` the channels of each of the
     four maps. `num_classes=0` leaves the classifier out; `in_channels` other than 3 are normalised
     with the average of `colours` (mean and standard deviation of the channels).
-    `checkpointing` recomputes blocks in the backward pass instead of keeping what they computed.
+    `checkpointing` recomputes blocks in the backward pass instead of keeping what they computed;
+    not those with running statistics, which would count a batch twice.
     """
 
     classifies_with: ClassVar[tuple[str, ...]] = ("head",)
@@ -113,7 +115,7 @@ class Classifier(nn.Module, ABC):
     def through(self, blocks: nn.ModuleList | nn.Sequential, x: Tensor) -> Tensor:
         """Run one block after the other, keeping activations unless `checkpointing`."""
         for block in blocks:
-            if self.checkpointing and torch.is_grad_enabled():
+            if self.checkpointing and torch.is_grad_enabled() and recomputable(block):
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)

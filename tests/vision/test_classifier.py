@@ -77,6 +77,17 @@ def test_checkpointing_changes_no_gradient(name):
         torch.testing.assert_close(recomputed, plain)
 
 
+@pytest.mark.parametrize("name", ["moat_0", "resnet50"])
+def test_checkpointing_counts_a_batch_once(name):
+    x, results = torch.rand(2, 3, 40, 36), []
+    for checkpointing in (False, True):
+        model = make(name, checkpointing=checkpointing).train()
+        model(x).square().sum().backward()
+        results.append(dict(model.named_buffers()))
+    for key, buffer in results[0].items():
+        torch.testing.assert_close(results[1][key], buffer)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_drop_path_works_in_training_only(name):
     model, x = make(name, drop_path=0.5), torch.rand(1, 3, 64, 64).expand(12, -1, -1, -1)
