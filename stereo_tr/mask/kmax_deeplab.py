@@ -34,6 +34,21 @@ from .translation import of_kmax
 CLASSES = 133
 """of COCO panoptic"""
 
+# Dice counts a small thing as much as a large one, and mask ids keep things out of the background.
+# There are twelve things to a wall. The scenes have no void, so "no object" has to be learned
+# otherwise.
+SMALL_LOSSES: Mapping[str, Any] = {
+    "sampled_pixels": 192,
+    "contrast_preference": 1.0,
+    "contrast_weight": 0.5,
+    "class_weight": 6.0,
+    "class_balance": (1.0, 1.0, 4.0, 1.0),
+    "mask_weight": 10.0,
+    "mask_id_weight": 2.0,
+    "idle_weight": 0.3,
+}
+"""of kmax_small; with another number of classes all count alike"""
+
 
 class PaddedConvNeXt(ConvNeXt):
     """ConvNeXt as kMaX trained it: a pixel of padding at the left and the top, before the patches.
@@ -155,7 +170,10 @@ class KMaxDeepLab(nn.Module):
             else None
         )
         self.num_classes, self.num_queries = num_classes, num_queries
+        if losses is SMALL_LOSSES and num_classes != len(COARSE_CLASSES.names):
+            losses = {**losses, "class_balance": None}
         self.losses = MaskLosses(**(losses or {}))
+        self.losses.check(num_classes)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = momentum
@@ -224,18 +242,6 @@ kmax_small = partial(
     seeds=True,
     appearance=True,
     predicts=True,  # every layer learns from a prediction of its own, whatever the interaction
-    # Dice counts a small thing as much as a large one, and mask ids keep things out of the
-    # background. There are twelve things to a wall. The scenes have no void, so "no object" has to
-    # be learned otherwise.
-    losses={
-        "sampled_pixels": 192,
-        "contrast_preference": 1.0,
-        "contrast_weight": 0.5,
-        "class_weight": 6.0,
-        "class_balance": (1.0, 1.0, 4.0, 1.0),
-        "mask_weight": 10.0,
-        "mask_id_weight": 2.0,
-        "idle_weight": 0.3,
-    },
+    losses=SMALL_LOSSES,
 )
 """ours: four blocks of encoder, for generated scenes of few things and images of 96 px"""

@@ -21,7 +21,6 @@ Tests    tests/mask/test_mask_losses.py: golden losses and gradients of both pub
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +40,7 @@ from .assignment import (
 )
 from .output import MaskOutput, MaskPrediction
 
+CONTRASTS = ("pixels", "masks")
 POSITIVE = 0.75
 """weight of queries with a partner; those without have the rest (the focal loss's alpha)"""
 CONTRAST_TEMPERATURE = 0.3
@@ -50,14 +50,17 @@ OUT_OF_REACH = -99999.0
 
 @dataclass(frozen=True)
 class MaskLosses:
-    """Which losses, and how much each counts; the defaults are kMaX-DeepLab's for COCO."""
+    """Which losses, and how much each counts; the defaults are kMaX-DeepLab's for COCO.
+
+    Raises ValueError for an unknown `contrast`.
+    """
 
     class_weight: float = 3.0
     mask_weight: float = 3.0
     mask_id_weight: float = 0.3
     contrast_weight: float = 1.0
     semantic_weight: float = 1.0
-    contrast: Literal["pixels", "masks"] = "pixels"
+    contrast: str = "pixels"
     """pixels: pixel-wise (CMT, kMaX); masks: instance discrimination (MaX)"""
     things: Collection[int] | None = None
     """classes whose pixels are told apart by contrast "masks" (published: things; None: all)"""
@@ -74,6 +77,18 @@ class MaskLosses:
     """least weight of the class of a query without a partner. As published, such a query learns to
     be no object from the void under its mask alone; images without void never teach it"""
 
+    def __post_init__(self) -> None:
+        if self.contrast not in CONTRASTS:
+            raise ValueError(f"contrast={self.contrast!r}; known are {', '.join(CONTRASTS)}")
+
+    def check(self, num_classes: int) -> None:
+        """Raise ValueError where `class_balance` isn't one number for each class."""
+        if self.class_balance is not None and len(self.class_balance) != num_classes:
+            raise ValueError(
+                f"class_balance has {len(self.class_balance)} numbers for {num_classes} classes; "
+                "give one for each class, or None to count all alike"
+            )
+
 
 def mask_losses(
     output: MaskOutput, sample: PanopticSample, losses: MaskLosses | None = None
@@ -81,7 +96,8 @@ def mask_losses(
     """The weighted losses of a batch by name; what is learned is their sum.
 
     Names that begin with "layers_" are sums over the decoder layers' predictions, which are taken
-    at the final one's size and share its matching. Raises ValueError as `mask_targets`.
+    at the final one's size and share its matching. Raises ValueError as `mask_targets`, and for a
+    `class_balance` of another length.
     """
     num_classes = output.final.class_logits.shape[-1] - 1
     targets = mask_targets(sample, output.final.mask_logits.shape[-2:], num_classes)
@@ -113,8 +129,10 @@ def _losses_of_targets(
     semantic: Int64[Tensor, "B h w"] | None,
     losses: MaskLosses,
 ) -> dict[str, Tensor]:
+    num_classes = output.final.class_logits.shape[-1] - 1
+    losses.check(num_classes)
     asked = match(output.final, targets)
-    idle = asked.classes == output.final.class_logits.shape[-1] - 1
+    idle = asked.classes == num_classes
     least = torch.where(idle, losses.idle_weight, LEAST_WEIGHT)
     weight = torch.maximum(asked.class_weight, least)
     if losses.class_balance is not None:

@@ -242,6 +242,7 @@ class MaXDeepLab(nn.Module):
         )
         self.num_classes, self.num_queries = num_classes, num_queries
         self.losses = MaskLosses(**({"contrast": "masks"} | dict(losses or {})))
+        self.losses.check(num_classes)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> MaskOutput:
         """Segment RGB images in [0, 1], of any size.

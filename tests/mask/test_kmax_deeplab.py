@@ -207,6 +207,8 @@ def test_by_name():
     [
         ({"backbone": "vgg"}, "'vgg'; known are resnet50, max_s"),
         ({"decoder_widths": (8, 8)}, r"decoder_widths=\(8, 8\).*which has 4"),
+        ({"losses": {"class_balance": (1.0, 2.0)}}, "2 numbers for 133 classes; give one for each"),
+        ({"losses": {"contrast": "pixel"}}, "contrast='pixel'; known are pixels, masks"),
     ],
 )
 def test_bad_settings_say_so(wrong, message):
@@ -222,6 +224,13 @@ def test_short_trainings_start_with_surer_masks_and_follow_their_norms_faster():
         assert norm.weight.item() == pytest.approx(scale)
         norm(torch.full((1, 1, 4, 6), 7.0))
         assert norm.running_mean.item() == pytest.approx(7 * (1 - kept))
+
+
+def test_the_balance_of_generated_scenes_is_for_their_classes_alone():
+    given = SMALL | {"backbone": "resnet50", "encoder": ENCODERS["resnet50"]}
+    for classes, balance in ((4, (1.0, 1.0, 4.0, 1.0)), (15, None)):
+        losses = create_model("kmax_small", **given | {"num_classes": classes}).losses
+        assert losses.class_balance == balance and losses.mask_weight == 10
 
 
 def test_bad_images_say_so():

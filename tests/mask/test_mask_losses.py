@@ -231,6 +231,8 @@ def test_queries_without_a_partner_learn_to_be_no_object_where_nothing_is_void()
     expected = 3 * (0.75 * (5 * surprise[1, 2] + 2 * surprise[3, 0]) + 0.3 * without) / 5
     losses = losses_of_targets(output, targets, None, balanced)
     torch.testing.assert_close(losses["class"], expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="class_balance has 2 numbers for 3 classes"):
+        losses_of_targets(output, targets, None, MaskLosses(class_balance=(2.0, 1.0)))
 
 
 def test_small_masks_are_drawn_more_often():
