@@ -12,6 +12,14 @@ from torch import Tensor, nn
 from ..attention.tracing import graph_is_recorded
 
 
+def missing(side: int | Tensor, size: int) -> int | Tensor:
+    """Return by how much a side falls short of a multiple of `size`.
+
+    Not -side % size, which compilers get wrong for a side that is a symbol.
+    """
+    return (side + size - 1) // size * size - side
+
+
 class Patches(nn.Module):
     """Cut into squares of `size` and project each of them to `outputs` channels.
 
@@ -28,5 +36,5 @@ class Patches(nn.Module):
         height, width = x.shape[-2:]
         # A graph is recorded for all sizes, so there it is padded always (by nothing, perhaps).
         if graph_is_recorded() or height % self.size or width % self.size:
-            x = F.pad(x, (0, -width % self.size, 0, -height % self.size))
+            x = F.pad(x, (0, missing(width, self.size), 0, missing(height, self.size)))
         return self.project(x).permute(0, 2, 3, 1)

@@ -30,6 +30,7 @@ from ..attention import (
 )
 from ..datasets.image_folder import LabelledImage
 from .classifier import STRIDES, Classifier, initialise, pyramid_of_one, rising
+from .patches import missing
 from .translation import GOOGLE, fitted_table, renamed
 from .transunet_layouts import RENAMED, from_google_hybrid
 
@@ -257,7 +258,7 @@ class TransUNet(Classifier):
             x = x.expand(-1, 3, -1, -1)
         x = self.normalised(x)
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % STRIDE, 0, -height % STRIDE))
+        x = F.pad(x, (0, missing(width, STRIDE), 0, missing(height, STRIDE)))
         maps = []
         if self.trunk is not None:
             height, width = x.shape[-2:]
@@ -266,8 +267,8 @@ class TransUNet(Classifier):
             x = F.max_pool2d(x, 3, 2)  # without padding: it loses a row and a column
             for stride, blocks in zip((4, 8, 16), self.trunk.stages, strict=True):
                 x = self.through(blocks, x)
-                missing = (0, width // stride - x.shape[-1], 0, height // stride - x.shape[-2])
-                maps.append(F.pad(x, missing))  # for the decoder alone: the trunk goes on without
+                lost = (0, width // stride - x.shape[-1], 0, height // stride - x.shape[-2])
+                maps.append(F.pad(x, lost))  # for the decoder alone: the trunk goes on without
             maps.pop()
         map_ = self.to_tokens(x).permute(0, 2, 3, 1)
         map_ = self.dropout(map_ + self.position(*map_.shape[1:3]))
