@@ -83,6 +83,10 @@ def score_panoptic(settings: ScorePanoptic) -> dict[str, Any]:
         )
     if settings.out is not None:
         writable_folder(settings.out / "panoptic")
+    if settings.json is not None:
+        if settings.json.is_dir():
+            raise IsADirectoryError(f"--json {settings.json} is a folder; give a file")
+        writable_folder(settings.json.parent)
     counts = torch.zeros(4, len(classes.names), dtype=torch.float64)
     listing: dict[str, list[Any]] = {"images": [], "annotations": []}
     count = len(images) if limit is None else min(limit, len(images))
@@ -105,9 +109,9 @@ def score_panoptic(settings: ScorePanoptic) -> dict[str, Any]:
         content = json.dumps(listing | {"categories": classes.categories()})
         write_bytes(settings.out / "panoptic.json", content.encode())
     scores = {"images": count} | _scores(counts, classes)
+    print(_table(scores))  # first: what was found isn't lost where it can't be written
     if settings.json is not None:
         write_bytes(settings.json, json.dumps(scores, indent=1).encode())
-    print(_table(scores))
     return scores
 
 

@@ -81,6 +81,24 @@ def test_mistakes_are_one_line(street, capsys, arguments, says):
     assert says in capsys.readouterr().err
 
 
+def test_scores_get_their_folder_before_the_work_or_it_does_not_begin(
+    tmp_path, street, monkeypatch, capsys
+):
+    def score(place):
+        main(["--data", "panoptic_folder", "--root", str(street), "--json", str(place)])
+
+    score(tmp_path / "new" / "scores.json")
+    assert json.loads((tmp_path / "new" / "scores.json").read_text())["images"] == 1
+    monkeypatch.setattr(Knowing, "forward", None)
+    for place, says in (
+        (street / "classes.json" / "scores.json", "cannot write to folder"),
+        (street, "is a folder; give a file"),
+    ):
+        with pytest.raises(SystemExit):
+            score(place)
+        assert says in capsys.readouterr().err
+
+
 def test_models_of_another_kind_are_refused():
     other = next(name for name in pretrained.list_models() if name.startswith("vit"))
     with pytest.raises(ValueError, match="doesn't segment"):
