@@ -99,15 +99,15 @@ def as_map(
 ) -> Float[Tensor, "height width C"] | None:
     """Return a flat position table as a map, resized where it was made for another size.
 
-    A table of another size is taken for a square; None if it can't be one.
+    A table that can be a square is taken for one, also where a map of another shape has as many
+    places: published models look at squares. None if it is no square and of another size.
     """
     places = table.shape[0]
-    if places == height * width:
-        return table.unflatten(0, (height, width))
     side = math.isqrt(places)
     if side * side != places:
-        return None
-    return resize_map(table.float().unflatten(0, (side, side)), height, width)
+        return table.unflatten(0, (height, width)) if places == height * width else None
+    square = table.unflatten(0, (side, side))
+    return square if side == height == width else resize_map(square.float(), height, width)
 
 
 def fitted_table(table: Tensor, height: int, width: int, *, ours: bool) -> Tensor:

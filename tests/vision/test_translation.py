@@ -2,7 +2,8 @@
 
 import torch
 
-from stereo_tr.vision.translation import FUSED, as_map, renamed, resize_offsets
+from stereo_tr.attention import resize_map
+from stereo_tr.vision.translation import FUSED, as_map, fitted_table, renamed, resize_offsets
 
 
 def test_own_names_pass_and_unknown_ones_stay():
@@ -25,6 +26,16 @@ def test_tables_that_fit_are_kept_and_others_taken_for_squares():
     assert as_map(table, 2, 5) is None
     assert as_map(torch.ones(9, 4), 2, 5).shape == (2, 5, 4)
     torch.testing.assert_close(as_map(torch.ones(9, 4), 2, 5), torch.ones(2, 5, 4))
+
+
+def test_published_squares_are_resized_for_maps_of_as_many_places():
+    square = torch.randn(4, 4, 3)
+    flat = square.flatten(0, 1)
+    expected = resize_map(square, 2, 8)
+    torch.testing.assert_close(fitted_table(flat[None], 2, 8, ours=False), expected)
+    assert torch.equal(fitted_table(flat[None], 4, 4, ours=False), square)
+    ours = flat.unflatten(0, (2, 8))  # a map already, so its shape is known
+    assert torch.equal(fitted_table(ours, 2, 8, ours=True), ours)
 
 
 def test_offsets_of_no_window_stay_for_the_comparison_to_report():
