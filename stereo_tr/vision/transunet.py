@@ -47,7 +47,21 @@ UNCHANGED = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """mean and standard deviation: the authors' slices enter as they are, in [0, 1]"""
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
-GroupNorm = partial(nn.GroupNorm, 32, eps=1e-6)
+
+
+class ChannelGroupNorm(nn.GroupNorm):
+    """Group norm also of a single number, which it brings to zero: torch's layer refuses it.
+
+    A group of one channel has no more on a map of one place, at the bottom of a small image.
+    """
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Normalise; the numbers are torch's."""
+        cudnn = torch.backends.cudnn.enabled
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps, cudnn)
+
+
+GroupNorm = partial(ChannelGroupNorm, 32, eps=1e-6)
 
 
 class StandardisedConvolution(nn.Conv2d):
@@ -84,7 +98,7 @@ class Unit(nn.Module):
             if stride == 1 and inputs == outputs
             else nn.Sequential(
                 StandardisedConvolution(inputs, outputs, 1, stride=stride),
-                nn.GroupNorm(outputs, outputs),  # a group is one channel
+                ChannelGroupNorm(outputs, outputs),  # a group is one channel
             )
         )
 

@@ -89,6 +89,13 @@ def test_any_size_and_a_batch_gives_what_its_images_give_alone(units):
 
 
 @torch.no_grad()
+def test_one_image_of_a_single_token():
+    model, x = TINY().eval(), torch.rand(2, 3, 16, 16)
+    alone = torch.cat([model(image[None]) for image in x])
+    torch.testing.assert_close(alone, model(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 def test_grey_images_are_taken_for_three_equal_channels():
     model, x = TINY().eval(), torch.rand(2, 1, 32, 48)
     assert torch.equal(model(x), model(x.repeat(1, 3, 1, 1)))
