@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .dense import dense_by_head
-from .tracing import graph_is_recorded
+from .tracing import graph_is_recorded, transformed_by_torch_func
 
 _FORBIDDEN = -1e9
 """added to the score of a pair that must not meet (in float16 half of what that reaches): far below
@@ -55,7 +55,7 @@ def skew(products: Float[Tensor, "*B T R"], keys: int) -> Float[Tensor, "*B T S"
     assert offsets == queries + keys - 1, (queries, offsets, keys)
     if queries == 1:
         return products
-    plain = torch.is_grad_enabled() or graph_is_recorded()
+    plain = torch.is_grad_enabled() or graph_is_recorded() or transformed_by_torch_func()
     if not plain and not products.is_contiguous():  # heads beside each other, in place
         *others, row, column = products.stride()
         start = products.storage_offset() + (queries - 1) * column

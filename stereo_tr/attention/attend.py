@@ -35,7 +35,7 @@ from .by_offset import attend_by_offset
 from .dense import Dense
 from .kernels import kernels_serve
 from .memory import part_of, pieces
-from .tracing import graph_is_recorded
+from .tracing import graph_is_recorded, transformed_by_torch_func
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,8 @@ def attend(
 
     Fused ways serve whoever needs neither the scores nor another assignment than the one over keys;
     in training on a CPU torch's own kernel is slower on the way back than the plain products, so
-    there it isn't used. On a CPU attention with offset tables has first derivatives only.
+    there it isn't used. On a CPU attention with offset tables has first derivatives only, except
+    under torch.func (grad, vmap, jvp), where the plain products serve everything.
     """
     position = position or PositionTables()
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
@@ -135,7 +136,8 @@ def attend(
         turn = Turn.by(position.angles, query)
         query, key, value = map(turn, (query, key, value))
 
-    fused = assignment == "over keys" and not with_scores and position.value is None
+    plain = assignment != "over keys" or with_scores or position.value is not None
+    fused = not plain and not transformed_by_torch_func()
     if fused and _by_offset_serves(query, position):
         at_key = scaled_key_table(position, scale)
         at_key = None if at_key is None else as_a_key_sees(at_key)

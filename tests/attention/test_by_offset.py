@@ -109,6 +109,25 @@ def test_only_one_way_back():
         gradient.sum().backward()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # within torch.func.jvp
+def test_torch_func_is_served_by_plain_operations():
+    attention, x = Attention(8, 2, position=RelativeSine()), torch.randn(3, 5, 8)
+
+    def loss(x):
+        return attention(x).tokens.square().sum()
+
+    expected = torch.autograd.functional.jacobian(loss, x)
+    gradient = torch.func.grad(loss)
+    torch.testing.assert_close(gradient(x), expected)
+    each = torch.func.vmap(gradient)(x[:, None])[:, 0]
+    torch.testing.assert_close(each, expected)
+    _, along = torch.func.jvp(loss, (x,), (x,))
+    torch.testing.assert_close(along, (expected * x).sum())
+    with torch.no_grad():
+        each = torch.func.vmap(loss)(torch.stack((x, 2 * x)))
+    torch.testing.assert_close(each, torch.stack((loss(x), loss(2 * x))))
+
+
 def test_half_precision_with_tables_in_float32():
     tensors = inputs(3, 9, 7)
     halves = [x.bfloat16() for x in tensors[:3]]
