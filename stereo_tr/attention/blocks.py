@@ -133,9 +133,20 @@ class FeedForward(nn.Module):
 def drop_path(
     branch: Float[Tensor, " B *rest"], probability: int | float
 ) -> Float[Tensor, " B *rest"]:
-    """Zero a sample's branch with that probability; enlarge the others' so that the mean stays."""
+    """Zero a sample's branch with that probability; enlarge the others' so that the mean stays.
+
+    Raises ValueError for a probability outside [0, 1).
+    """
+    _check_drop_path(probability)
     keep = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device)
     return branch * (keep >= probability) / (1 - probability)
+
+
+def _check_drop_path(probability: int | float) -> None:
+    if not 0 <= probability < 1:  # at 1 no sample is left whose branch could be enlarged
+        raise ValueError(
+            f"drop_path={probability} must be at least 0 and below 1; give 0 to drop nothing"
+        )
 
 
 class Residual(nn.Module):
@@ -145,7 +156,8 @@ class Residual(nn.Module):
     `layer_scale` starts a learned factor for each channel of the branch at that value; `drop_path`,
     in [0, 1), is the probability, in training, that a sample skips the branch (the others' branch
     is enlarged so that the mean stays). What `branch` returns must be its own, and hooks mustn't
-    keep it: without gradients the sum may take its memory. Raises ValueError for another `norm`.
+    keep it: without gradients the sum may take its memory. Raises ValueError for another `norm` or
+    `drop_path`.
     """
 
     def __init__(
@@ -161,6 +173,7 @@ class Residual(nn.Module):
         super().__init__()
         if norm not in ("pre", "post", "branch"):
             raise ValueError(f"norm={norm!r}; allowed are 'pre', 'post' and 'branch'")
+        _check_drop_path(drop_path)
         self.branch = branch
         self.norm = make_norm(channels)
         self.placement = norm

@@ -11,6 +11,7 @@ from stereo_tr.attention import (
     Residual,
     Rows,
     Windows,
+    drop_path,
 )
 
 C, HIDDEN, HEADS = 8, 20, 2
@@ -99,6 +100,15 @@ def test_drop_path_drops_samples_and_keeps_the_mean():
     # the standard deviation of the mean is 1.25 * sqrt(0.2 * 0.8 / 4000) = 0.008
     assert abs(each.mean().item() - 1) < 0.04
     assert torch.equal(block.eval()(x), torch.ones_like(x))
+
+
+@pytest.mark.parametrize("probability", [1.0, -0.1, float("nan")])
+def test_drop_path_leaves_some_samples(probability):
+    message = f"drop_path={probability} must be at least 0 and below 1"
+    with pytest.raises(ValueError, match=message):
+        Residual(nn.Identity(), C, drop_path=probability)
+    with pytest.raises(ValueError, match=message):
+        drop_path(torch.ones(2, C), probability)
 
 
 def test_a_gate_multiplies_the_activated_half():
