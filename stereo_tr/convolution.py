@@ -13,17 +13,35 @@ Tests    tests/test_convolution.py: torch's norm and convolution taken apart;
          tests/vision/test_moat.py and test_vitamin.py: the inverted bottleneck as published
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .attention import drop_path
 
 GROUP = 8
 """channels that share their statistics"""
+
+
+@contextmanager
+def statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Leave running statistics as they are: for a batch that has been counted already."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    counting = [norm for norm in norms if norm.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in counting]
+    try:
+        for norm in counting:
+            norm.momentum = 0.0  # switched off, another number of tensors would be kept
+        yield
+    finally:
+        for norm, (momentum, count) in zip(counting, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 def convolution(

@@ -20,30 +20,22 @@ def recompute_blocks(model: nn.Module) -> None:
     statistics are left alone, because computing them twice would count the batch twice. Raises
     ValueError for a model without a block that can be recomputed.
     """
-    blocks = _outermost_blocks(model)
-    if not blocks:
-        raise ValueError("--checkpointing: this model has no blocks that could be recomputed")
     if hasattr(model, "checkpointing"):
         model.checkpointing = True
         return
+    blocks = _outermost_blocks(model)
+    if not blocks:
+        raise ValueError("--checkpointing: this model has no blocks that could be recomputed")
     for block in blocks:
         # An attribute of the object hides its class's `forward`; names of weights stay.
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-
-
-def recomputable(block: nn.Module) -> bool:
-    """Say whether a block may be computed twice: not where a norm keeps running statistics."""
-    for module in block.modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            return False
-    return True
 
 
 def _outermost_blocks(module: nn.Module) -> list[nn.Module]:
     found = []
     for child in module.children():
         members = list(child) if isinstance(child, nn.ModuleList) else []
-        blocks = [member for member in members if recomputable(member)]
+        blocks = [m for m in members if not any(isinstance(n, _BatchNorm) for n in m.modules())]
         found += blocks
         for rest in [m for m in members if m not in blocks] if members else [child]:
             found += _outermost_blocks(rest)

@@ -60,9 +60,7 @@ def test_batch_statistics_are_taken_once():
 def test_models_that_can_do_it_themselves_do():
     with torch.device("meta"):
         model = create_model("vit_tiny_patch16_224")
-        normed = create_model("resnet50", depths=(1, 1, 1, 1))
     recompute_blocks(model)
     assert model.checkpointing
-    for other in (TinyModel(), normed):
-        with pytest.raises(ValueError, match="this model has no blocks that could be recomputed"):
-            recompute_blocks(other)
+    with pytest.raises(ValueError, match="this model has no blocks that could be recomputed"):
+        recompute_blocks(TinyModel())

@@ -11,6 +11,8 @@ Tests    tests/vision/test_classifier.py: every model by name, on its shapes and
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..convolution import statistics_kept
 from ..datasets.image_folder import LabelledImage
-from ..recomputing import recomputable
 
 STRIDES = (4, 8, 16, 32)
 """image pixels between neighbouring places of a pyramid's maps"""
@@ -44,7 +46,7 @@ class Classifier(nn.Module, ABC):
     four maps. `num_classes=0` leaves the classifier out; `in_channels` other than 3 are normalised
     with the average of `colours` (mean and standard deviation of the channels).
     `checkpointing` recomputes blocks in the backward pass instead of keeping what they computed;
-    not those with running statistics, which would count a batch twice.
+    running statistics count a batch once.
     """
 
     classifies_with: ClassVar[tuple[str, ...]] = ("head",)
@@ -115,11 +117,19 @@ class Classifier(nn.Module, ABC):
     def through(self, blocks: nn.ModuleList | nn.Sequential, x: Tensor) -> Tensor:
         """Run one block after the other, keeping activations unless `checkpointing`."""
         for block in blocks:
-            if self.checkpointing and torch.is_grad_enabled() and recomputable(block):
-                x = checkpoint(block, x, use_reentrant=False)
+            if self.checkpointing and torch.is_grad_enabled():
+                once = partial(_first_and_again, block)
+                x = checkpoint(block, x, use_reentrant=False, context_fn=once)
             else:
                 x = block(x)
         return x
+
+
+def _first_and_again(
+    block: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What is around a block as it runs, and as it runs again for its gradient."""
+    return nullcontext(), statistics_kept(block)
 
 
 def rising(rate: int | float, depth: int) -> list[float]:
