@@ -184,6 +184,9 @@ class TrainingSettings:
 
     def checked(self) -> "TrainingSettings":
         """Return the settings unchanged; raises ValueError for values that can't be."""
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"--{name.replace('_', '-')} takes a finite number, not {value}")
         positive = ("height", "width", "batch", "steps", "learning_rate", "clip", "epoch")
         for name in (*positive, "validate_every", "validate_pairs", "log_every", "accumulate"):
             if getattr(self, name) <= 0:

@@ -1,7 +1,8 @@
 """How stereo models are trained and scored: pairs, and how far their disparities are off.
 
 Scores are means over images, in pixels and percent, over pixels that both cameras see ("all": also
-over those that the right camera doesn't see). An image without such pixels isn't counted.
+over those that the right camera doesn't see). An image without such pixels isn't counted. A guess
+that isn't a number isn't hidden: EPE is then no number either.
 
 Letters  B pairs, H W image height and width in pixels
 Tests    tests/test_tasks.py, tests/test_training.py
@@ -63,7 +64,9 @@ class StereoTask(Task):
         scores += [bad_n(guess, batch.disparity, seen, n) for n in (1, 2, 3)]
         scores += [epe(guess, batch.disparity, batch.valid)]
         table = torch.stack(scores).double()
-        return torch.cat([table.nan_to_num(nan=0.0).sum(1), (~table.isnan()).double().sum(1)])
+        # Told by the mask: a guess that isn't a number gives nan as well, which has to show.
+        known = torch.stack([mask.flatten(1).any(1) for mask in 4 * [seen] + [batch.valid]])
+        return torch.cat([table.where(known, 0.0).sum(1), known.double().sum(1)])
 
     def scores(self, tally: Float64[Tensor, " K"]) -> dict[str, float]:
         """Means over images; 0 where no image had such pixels."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float64
@@ -85,9 +86,14 @@ class Task(ABC):
         return
 
     def better(self, scores: Mapping[str, float], best: float | None) -> bool:
-        """Whether the scores beat the `best` decisive one so far (None: there is none)."""
+        """Whether the scores beat the `best` decisive one so far (None: there is none).
+
+        One that isn't finite beats nothing, and everything finite beats it.
+        """
         value = scores[self.decisive]
-        if best is None:
+        if not isfinite(value):
+            return False
+        if best is None or not isfinite(best):
             return True
         return value > best if self.higher_is_better else value < best
 

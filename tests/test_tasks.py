@@ -1,5 +1,6 @@
 """Tasks: which one a model learns, and that the loop works for one that isn't stereo."""
 
+import math
 import sys
 from typing import NamedTuple
 
@@ -125,3 +126,18 @@ def test_each_process_adds_its_share_to_a_validation(monkeypatch):
     assert scores["epe_all"] == pytest.approx(sum(e.mean() for e in together).item() / 3)
     bad = [(100.0 * (e > 2)).mean() for e in together]
     assert scores["bad_2"] == pytest.approx((bad[0] + bad[2]).item() / 2)
+
+
+def test_a_guess_that_is_no_number_is_never_the_best():
+    batch = training_data.collate([TinyPairs(6, 11, 0)[0]])
+
+    class Guess(nn.Module):
+        def forward(self, left, right):
+            return StereoOutput(left[:, 0] * torch.nan, None, None, None)
+
+    task = StereoTask()
+    broken = task.scores(task.tally(Guess(), batch))
+    assert math.isnan(broken["epe"]) and broken["bad_3"] == 100
+    assert not task.better(broken, None) and not task.better(broken, 9.0)
+    assert task.better({"epe": 9.0}, broken["epe"])
+    assert not task.better({"epe": 9.0}, 8.0) and task.better({"epe": 9.0}, None)

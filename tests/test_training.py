@@ -1,6 +1,7 @@
 """The training loop on a tiny model and tiny data (stand_in.py)."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -320,6 +321,8 @@ def test_steps_and_rate_may_change_on_resuming(tmp_path):
         ({"checkpointing": True}, "--checkpointing: this model has no blocks"),
         ({"batch": 0}, "--batch must be positive"),
         ({"ema": 1.0}, "--ema is a decay"),
+        ({"clip": math.nan}, "--clip takes a finite number, not nan"),
+        ({"learning_rate": math.inf}, "--learning-rate takes a finite number, not inf"),
         ({"minutes": -1.0}, "--minutes can't be negative"),
         ({"device": "nowhere"}, "device 'nowhere' can't be used; this machine has cpu"),
         ({"model": "huge"}, "unknown model 'huge'"),
