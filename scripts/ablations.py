@@ -85,6 +85,8 @@ def compare(settings: Ablations) -> comparison.Results:
             f"--variants takes {', '.join(map(repr, VARIANTS))}, --seeds whole numbers; at least "
             "one each"
         )
+    comparison.require_distinct("--variants", settings.variants)
+    comparison.require_distinct("--seeds", settings.seeds)
     writable_folder(settings.out)
     fixed = ("override", "steps", "batch", "learning_rate", "height", "width", "scored")
     comparison.check_same(settings.out, {name: getattr(settings, name) for name in fixed})

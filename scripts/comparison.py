@@ -58,6 +58,13 @@ def trained(settings: "TrainingSettings", scores: Sequence[str]) -> dict[str, fl
     return found
 
 
+def require_distinct(option: str, given: Sequence[object]) -> None:
+    """Raise ValueError for what was given twice: the table's spread would count one run twice."""
+    twice = [value for index, value in enumerate(given) if value in given[:index]]
+    if twice:
+        raise ValueError(f"{option} names {twice[0]} twice; give each once")
+
+
 def add(results: Results, variant: str, scores: dict[str, float]) -> None:
     """Put the scores of one run of `variant` beside those of other seeds."""
     of_variant = results.setdefault(variant, {name: [] for name in scores})

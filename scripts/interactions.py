@@ -75,6 +75,8 @@ def compare(settings: Interactions) -> comparison.Results:
     if unknown or not settings.interactions or not settings.seeds:
         known = ", ".join(INTERACTIONS)
         raise ValueError(f"--interactions takes {known}, --seeds whole numbers; at least one each")
+    comparison.require_distinct("--interactions", settings.interactions)
+    comparison.require_distinct("--seeds", settings.seeds)
     writable_folder(settings.out)
     fixed = ("override", "steps", "batch", "learning_rate", "size", "images", "scored")
     comparison.check_same(settings.out, {name: getattr(settings, name) for name in fixed})

@@ -113,14 +113,14 @@ class _Loop:
         """Take all steps that are left, or as many as signals and time allow."""
         run, settings = self.run, self.settings
         self.save()  # a run killed early can be resumed, too
-        scores = self.validate_if_due()
         self.start_clock()
+        scores = self.validate_if_due()
         try:
             for batch in batches:
                 asked = signals.received is not None or time.monotonic() > self.deadline
                 report, stop = run.learn(to_device(batch, run.processes.device), asked)
                 self.note(report)
-                if stop:
+                if stop and run.step < settings.steps:  # a finished run is always scored
                     break
                 scores = self.validate_if_due() or scores
                 if time.monotonic() - self.saved_at > 60 * settings.save_minutes:
@@ -160,10 +160,14 @@ class _Loop:
         self.start_clock()
 
     def validate_if_due(self) -> dict[str, float]:
-        """Validate before the first step, every few steps, and after the last one."""
+        """Validate before the first step, every few steps, and after the last one.
+
+        A finished run that is resumed is validated again: whoever asks for it wants its scores.
+        """
         run = self.run
-        due = run.step % self.settings.validate_every == 0 or run.step == self.settings.steps
-        if not due or run.validated == run.step:
+        last = run.step == self.settings.steps
+        due = run.step % self.settings.validate_every == 0 and run.validated != run.step
+        if not (due or last):
             return {}
         began = time.monotonic()
         scores = run.validate(self.log)
@@ -178,8 +182,7 @@ class _Loop:
             )
             if best:
                 save_checkpoint(self.settings.out, run.state(), best=True)
-        if run.step:
-            self.clock += time.monotonic() - began  # the rate is that of training
+        self.clock += time.monotonic() - began  # the rate is that of training
         return scores
 
     def save(self) -> None:

@@ -150,17 +150,31 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, whole, save_minutes):
     assert lines(out, "train/total") == lines(whole, "train/total")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_step_saves_and_stops(tmp_path, whole, number):
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGTERM, 6), (signal.SIGINT, 8)],  # a validation is due after 8
+)
+def test_a_signal_finishes_the_step_saves_and_stops(tmp_path, whole, number, step):
     out = tmp_path / "stopped"
     before = signal.getsignal(number)
-    TinyPairs.happen = {5 * 3: lambda: os.kill(os.getpid(), number)}
+    TinyPairs.happen = {step * 3 - 3: lambda: os.kill(os.getpid(), number)}
     result = train(settings(out))
-    assert (result["step"], result["finished"], result["signal"]) == (6, False, number)
+    assert (result["step"], result["finished"], result["signal"]) == (step, False, number)
     assert signal.getsignal(number) is before
     TinyPairs.happen = {}
     train(TrainingSettings(out, resume=True, workers=0))
     assert_same_run(out, whole)
+
+
+def test_a_signal_during_the_last_step_comes_too_late(tmp_path, whole):
+    out = tmp_path / "finished"
+    TinyPairs.happen = {8 * 3: lambda: os.kill(os.getpid(), signal.SIGINT)}
+    result = train(settings(out))
+    assert (result["step"], result["finished"]) == (9, True)
+    assert_same_run(out, whole)
+    assert lines(out, "validation/epe") == lines(whole, "validation/epe")
+    again = train(TrainingSettings(out, resume=True, workers=0))  # its scores may have been lost
+    assert again["epe"] == result["epe"]
 
 
 def test_the_second_interrupt_stops_at_once(tmp_path):

@@ -47,6 +47,8 @@ def test_runs_are_scored_and_not_repeated(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert compare(settings) == results
     assert "no_context_4" not in capsys.readouterr().out  # nothing is trained twice
+    (tmp_path / "runs" / "no_context_4" / "scores.json").unlink()  # killed before they were written
+    assert compare(settings) == results
     with pytest.raises(ValueError, match="take another --out"):
         compare(Ablations(out=tmp_path, steps=2))
 
@@ -59,6 +61,12 @@ def test_the_table_tells_mean_and_spread():
     assert lines[0] == "| variant | seeds | EPE | bad-2 |"
     assert lines[1] == "|---|---|---|---|"
     assert lines[2] == "| whole | 3 | 12.0 ± 2.0 | 1.0 ± 0.0 |"
+
+
+def test_a_seed_counts_once(tmp_path):
+    with pytest.raises(ValueError, match="--seeds names 0 twice; give each once"):
+        compare(Ablations(out=tmp_path / "x", seeds=(0, 1, 0)))
+    assert not (tmp_path / "x").exists()
 
 
 def test_an_unknown_variant_is_one_line(tmp_path, capsys):
