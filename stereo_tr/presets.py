@@ -25,6 +25,8 @@ _COMMON: dict[str, Any] = {
     "validate_root": None,
     "validate_every": 2000,
     "validate_pairs": 32,
+    "precision": "auto",
+    "accumulate": 1,
 }
 
 # The published crops vary from this size up; here they stay there, so that the data order doesn't

@@ -3,12 +3,11 @@
 A recipe is a frozen `TrainingSettings`. What isn't given comes from its preset; the filled recipe
 is stored in every checkpoint. On resuming, four kinds of setting behave differently:
 
-    where and how     out, resume, export, minutes, device, workers, precision, accumulate,
-                      checkpointing, compile, log_every, save_minutes: always those of the command
-                      at hand, never stored
+    where and how     out, resume, export, minutes, device, workers, checkpointing, compile,
+                      log_every, save_minutes: always those of the command at hand, never stored
     may be changed    steps, learning_rate, schedule, epoch, warmup, validate_every,
-                      validate_pairs, and where the data lie: root, validate_root:
-                      the stored value unless another one is given
+                      validate_pairs, precision, accumulate, and where the data lie: root,
+                      validate_root: the stored value unless another one is given
     fixed             everything else: giving another value than the stored one is an error
     preset            only says what an unstated setting of a new run is
 
@@ -38,8 +37,6 @@ PER_LAUNCH = (
     "minutes",
     "device",
     "workers",
-    "precision",
-    "accumulate",
     "checkpointing",
     "compile",
     "log_every",
@@ -53,6 +50,8 @@ CHANGEABLE = (
     "warmup",
     "validate_every",
     "validate_pairs",
+    "precision",
+    "accumulate",
     "root",
     "validate_root",
 )
@@ -125,12 +124,13 @@ class TrainingSettings:
     """steps between two validations (2000); one comes before the first step, one after the last"""
     validate_pairs: int | None = None
     """pairs that a validation scores at most (32)"""
-    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "float32", "bf16", "fp16"] | None = None
     """auto: bf16 autocast where the processor computes with it, float32 elsewhere; fp16: autocast
-    with scaled losses, on cuda only"""
-    accumulate: int = 1
+    with scaled losses, on cuda only (auto)"""
+    accumulate: int | None = None
     """compute each step's pairs in so many equal parts, one after the other: less memory, the same
-    result up to rounding"""
+    result up to rounding. Not where the model has batch norm (cstr, sttr, sttr_light, mask models):
+    its statistics are then those of a part (1)"""
     checkpointing: bool = False
     """compute blocks again for their gradients and keep less: less memory, slower steps"""
     device: str = "cpu"

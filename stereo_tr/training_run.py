@@ -67,7 +67,7 @@ class Run:
         if share % settings.accumulate:
             raise ValueError(
                 f"a process's {share} {task.unit} a step can't be split into --accumulate "
-                f"{settings.accumulate} equal parts"
+                f"{settings.accumulate} equal parts; take a number that divides"
             )
         torch.manual_seed(settings.seed)
         self.model = _create(settings.stored_form()).to(processes.device).train()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,19 @@ def test_steps_and_rate_may_change_on_resuming(tmp_path):
     assert final(tmp_path)["/settings/learning_rate"] == 1e-5
     with pytest.raises(ValueError, match=r"height is 6 in this run and can't become 7.*Only steps"):
         train(TrainingSettings(tmp_path, resume=True, height=7))
+
+
+def test_precision_and_parts_are_those_of_the_run_unless_given_again(tmp_path):
+    train(settings(tmp_path, steps=4, precision="float32", accumulate=3))
+    again = TrainingSettings(tmp_path, resume=True)
+    stored = checkpoint.load_checkpoint(tmp_path / "last.pt")["settings"]
+    taken = again.continued(stored)
+    assert (taken.precision, taken.accumulate) == ("float32", 3)
+    taken = replace(again, precision="bf16", accumulate=1).continued(stored)
+    assert (taken.precision, taken.accumulate) == ("bf16", 1)
+    del stored["precision"], stored["accumulate"]  # written by an older version
+    taken = again.continued(stored)
+    assert (taken.precision, taken.accumulate) == ("auto", 1)
 
 
 @pytest.mark.parametrize(
