@@ -128,12 +128,17 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     does) or can't use.
     """
     constructor = _constructor(name)
-    allowed = list(inspect.signature(constructor).parameters)
+    parameters = inspect.signature(constructor).parameters
+    allowed = list(parameters)
     unknown = [override for override in overrides if override not in allowed]
     if unknown:
         raise ValueError(
             f"{name} takes no {', '.join(unknown)}; what can be overridden: {', '.join(allowed)}"
         )
+    for override, value in overrides.items():
+        # Any text is true to Python, "no" as well.
+        if parameters[override].annotation in (bool, "bool") and not isinstance(value, bool):
+            raise ValueError(f"{override} is {value!r}; {name} takes true or false there")
     made = dict(overrides)
     if model_kind(name) == "stereo" and "encoder" in made:
         made["encoder"] = _encoder(made["encoder"])

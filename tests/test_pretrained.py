@@ -56,6 +56,13 @@ def test_an_override_that_the_model_cannot_use_is_named(override):
         create_model("cstr_small", **override)
 
 
+@pytest.mark.parametrize("value", ["no", "0", 0, None])
+def test_what_is_true_or_false_takes_nothing_else(value):
+    with pytest.raises(ValueError, match=f"adjusts is {value!r}; cstr_small takes true or false"):
+        create_model("cstr_small", adjusts=value)
+    assert create_model("cstr_small", adjusts=False, layers=0)
+
+
 def test_models_that_take_one_picture_are_no_stereo_models(tmp_path):
     assert pretrained.stereo_models() == ["cstr", "cstr_small", "sttr", "sttr_light"]
     path = tmp_path / "picture.safetensors"

@@ -103,6 +103,10 @@ class ContextStereoTransformer(nn.Module):
                 None: residual blocks
 
         """
+        _require(0, layers=layers, sinkhorn_iterations=sinkhorn_iterations, window=window)
+        _require(0, refinement_reach=refinement_reach, blocks=min(blocks))
+        _require(1, adjustment_width=adjustment_width, refinement_width=refinement_width)
+        _require(1, widths=min(widths))
         super().__init__()
         half, quarter, _, sixteenth = widths
         self.sinkhorn_iterations = sinkhorn_iterations
@@ -226,6 +230,13 @@ class ContextStereoTransformer(nn.Module):
         guided = _coin(sample.left)[:, None, None]
         expected = Expectation(coarse.disparity, coarse.confidence * guided)
         return self.losses(self(sample.left, sample.right, expected), sample)
+
+
+def _require(least: int, **sizes: int) -> None:
+    """Raise ValueError for a size that is less: torch would fail later, or range() be empty."""
+    for name, size in sizes.items():
+        if size < least:
+            raise ValueError(f"{name} is {size}; take {least} or more")
 
 
 def _coin(images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:

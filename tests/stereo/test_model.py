@@ -173,6 +173,23 @@ def test_the_gradient_reaches_every_parameter(ablation):
             assert parameter.grad.any(), name
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"layers": -1},
+        {"window": -2},
+        {"refinement_reach": -1},
+        {"sinkhorn_iterations": -1},
+        {"refinement_width": 0},
+        {"adjustment_width": -4},
+    ],
+)
+def test_a_size_below_the_least_is_named(size):
+    [(name, value)] = size.items()
+    with pytest.raises(ValueError, match=f"^{name} is {value}; take [01] or more$"):
+        ContextStereoTransformer(**size)
+
+
 def test_context_that_is_left_out_is_gone():
     def attentions(**options):
         model = ContextStereoTransformer(layers=2, **options)
