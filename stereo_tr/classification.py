@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from . import pretrained, training_data
 from .datasets.image_folder import ImageList, LabelledImage, LabelledImages, read_list
 from .recipe import TrainingSettings, parse_overrides
-from .tasks import Task
+from .tasks import Task, require_unused
 
 PIXELWISE = "transunet"
 """start of the names of models that score pixels, not images"""
@@ -55,6 +55,17 @@ class ClassificationTask(Task):
             raise ValueError(
                 f"{settings.model} learns from a folder of images: "
                 f"stereo-tr classify --data FOLDER --model {settings.model} --out DIR"
+            )
+        require_unused(
+            settings,
+            ("validate", "validate_root", "root"),
+            f"{settings.data[0]} lists the images to learn from and those to score",
+        )
+        # "strong" is what the presets say, and so what every run has stored.
+        if settings.augmentation not in (None, "strong"):
+            raise ValueError(
+                f"--augmentation {settings.augmentation} is of no use: images by class are always "
+                "changed in one way; leave it out"
             )
         classes = len(_listed(settings).classes)
         made_for = parse_overrides(settings.override).get("num_classes")

@@ -63,12 +63,12 @@ def open_learned(
 
     augmentation: of images on disk, "strong" (scaled) or "none". Raises as `open_scored`.
     """
-    if name in GENERATED:
-        return _generated(name, root, size, seed)
     if augmentation not in SCALES_OF:
         raise ValueError(
             f"--augmentation {augmentation}: panoptic images have " + " or ".join(SCALES_OF)
         )
+    if name in GENERATED:
+        return _generated(name, root, size, seed)
     images, classes, rules = _on_disk(name, root, "train")
     crops = PanopticCrops(images, *size, seed=seed, scales=SCALES_OF[augmentation])
     return PanopticData(crops, classes, rules)

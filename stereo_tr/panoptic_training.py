@@ -26,7 +26,7 @@ from .mask.panoptic import Panoptic, segment
 from .mask.panoptic_quality import panoptic_counts, summary
 from .panoptic_data import PanopticData, open_learned, open_scored
 from .recipe import TrainingSettings, parse_overrides
-from .tasks import Task
+from .tasks import Task, require_unused
 from .training_data import VALIDATION_SEED
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class PanopticTask(Task):
         if len(settings.data) != 1:
             given = " ".join(settings.data) or "none"
             raise ValueError(f"--data takes one name for panoptic models, not {given}")
+        require_unused(
+            settings,
+            ("validate", "validate_root"),
+            f"panoptic models are scored on what {settings.data[0]} holds back",
+        )
         if settings.seed == VALIDATION_SEED:
             raise ValueError(f"seed {VALIDATION_SEED} is kept for validation; take another one")
         self.data(settings)  # whatever is wrong with it is said now

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset, Subset
 
-from .datasets.augmentation import augmented
+from .datasets.augmentation import RECIPES, augmented
 from .datasets.generated import GeneratedScenes
 from .datasets.naming import closest
 from .datasets.registry import DATASETS, open_dataset
@@ -79,6 +79,9 @@ def open_training(settings: TrainingSettings) -> Dataset[StereoSample]:
     Raises ValueError for settings that can't be, OSError and ValueError as `open_dataset`.
     """
     size, seed = (settings.height, settings.width), settings.seed
+    if settings.augmentation not in RECIPES:  # also where no pair comes from disk
+        hint = closest(settings.augmentation, RECIPES)
+        raise ValueError(f"unknown augmentation {settings.augmentation!r}; {hint}")
     mixture = read_mixture(settings.data)
     roots = read_roots(settings.root, mixture)
     parts: list[Dataset[StereoSample]] = []
@@ -102,6 +105,8 @@ def open_validation(settings: TrainingSettings) -> Dataset[StereoSample]:
     name = settings.validate or (first if first in DATA else HELD_OUT.get(first, "generated"))
     _require_known(name)
     if name in DATA:
+        if settings.validate_root is not None:
+            raise ValueError(f"--validate-root is of no use: {name} pairs aren't read from disk")
         return DATA[name](settings.height, settings.width, VALIDATION_SEED)
     root = settings.validate_root
     if root is None:

@@ -98,6 +98,13 @@ class Task(ABC):
         return value > best if self.higher_is_better else value < best
 
 
+def require_unused(settings: TrainingSettings, names: Sequence[str], reason: str) -> None:
+    """Raise ValueError for a given option that a task doesn't look at, and say why it doesn't."""
+    for name in names:
+        if getattr(settings, name):
+            raise ValueError(f"--{name.replace('_', '-')} is of no use: {reason}; leave it out")
+
+
 def task_for(model: str) -> Task:
     """Return the task that the model called `model` learns.
 

@@ -52,9 +52,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_read(tmp_path):
     write_list(listed, tmp_path / "images.json")
     held = str(tmp_path / "images.json")
 
-    def check(model, data, *override):
+    def check(model, data, *override, **changes):
         ClassificationTask().check(
-            TrainingSettings(tmp_path, model=model, data=data, override=override)
+            TrainingSettings(tmp_path, model=model, data=data, override=override, **changes)
         )
 
     check("resnet50", (held,), "num_classes=2")
@@ -62,5 +62,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_read(tmp_path):
         check("resnet50", (held,), "num_classes=5")
     with pytest.raises(ValueError, match="learns from a folder of images: stereo-tr classify"):
         check("resnet50", ("generated",))
+    for unused in ({"validate": "x"}, {"validate_root": "x"}, {"root": ("x",)}):
+        option = f"--{next(iter(unused)).replace('_', '-')}"
+        with pytest.raises(ValueError, match=f"{option} is of no use: .* lists the images"):
+            check("resnet50", (held,), "num_classes=2", **unused)
+    with pytest.raises(ValueError, match="--augmentation sttr is of no use"):
+        check("resnet50", (held,), "num_classes=2", augmentation="sttr")
     with pytest.raises(ValueError, match="doesn't score classes of images"):
         check("transunet_vit_b16", (held,))

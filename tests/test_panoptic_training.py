@@ -111,3 +111,16 @@ def test_settings_that_cannot_be_are_said_before_anything_is_written(tmp_path, c
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         train(settings(tmp_path / "run", **changes))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validate": "generated"}, "--validate is of no use: .* what generated_things holds back"),
+        ({"validate_root": "x"}, "--validate-root is of no use"),
+        ({"augmentation": "sttr"}, "--augmentation sttr: panoptic images have none or strong"),
+    ],
+)
+def test_options_of_stereo_models_are_refused(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        PanopticTask().check(settings(tmp_path, **changes).filled())

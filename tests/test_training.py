@@ -347,6 +347,8 @@ def test_precision_and_parts_are_those_of_the_run_unless_given_again(tmp_path):
         ({"batch": 4, "accumulate": 3}, "--batch 4 can't be split into --accumulate 3 equal parts"),
         ({"precision": "fp16"}, "--precision fp16 is for cuda devices, not cpu; take bf16"),
         ({"checkpointing": True}, "--checkpointing: this model has no blocks"),
+        ({"augmentation": "strnog"}, "unknown augmentation 'strnog'; did you mean strong"),
+        ({"validate_root": "x"}, "--validate-root is of no use: tiny pairs aren't read from disk"),
         ({"batch": 0}, "--batch must be positive"),
         ({"ema": 1.0}, "--ema is a decay"),
         ({"clip": math.nan}, "--clip takes a finite number, not nan"),
