@@ -3,7 +3,8 @@
 One step: the processes share its samples, average their gradients (DistributedDataParallel), clip
 them, and take one AdamW step; a running average of the weights is what is validated and exported.
 Averaging over processes equals one process with all the samples where a model's losses are means
-over samples of something computed for each sample.
+over samples of something computed for each sample, and where it has no batch norm: that sees a
+process's part of the samples alone.
 
 Tests  tests/test_training.py: two processes equal one, infinity names its step and its sample
 """
