@@ -185,7 +185,8 @@ class TrainingSettings:
     def checked(self) -> "TrainingSettings":
         """Return the settings unchanged; raises ValueError for values that can't be."""
         for name, value in asdict(self).items():
-            if isinstance(value, float) and not math.isfinite(value):
+            endless = value == math.inf and name != "learning_rate"  # no clipping, no end of time
+            if isinstance(value, float) and not (math.isfinite(value) or endless):
                 raise ValueError(f"--{name.replace('_', '-')} takes a finite number, not {value}")
         positive = ("height", "width", "batch", "steps", "learning_rate", "clip", "epoch")
         for name in (*positive, "validate_every", "validate_pairs", "log_every", "accumulate"):

@@ -34,6 +34,14 @@ def test_schedules():
     assert epochs == pytest.approx([0.5, 0.5, 0.495, 0.5 * 0.99**2])
 
 
+def test_what_has_no_end_and_what_is_no_number(tmp_path):
+    endless = settings(tmp_path, clip=math.inf, minutes=math.inf).filled().checked()
+    assert endless.clip == endless.minutes == math.inf  # no clipping, no end of time
+    for name, value in (("clip", math.nan), ("learning_rate", math.inf)):
+        with pytest.raises(ValueError, match="takes a finite number, not"):
+            settings(tmp_path, **{name: value}).filled().checked()
+
+
 def test_the_published_recipes():
     chosen = TrainingSettings(Path("unused"), preset="published", batch=5).filled()
     assert (chosen.model, chosen.learning_rate, chosen.clip) == ("cstr", 1e-4, 0.1)
